@@ -24,6 +24,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from machine import unwind_at_sigterm
+
 from zmqlab import Cluster, LoadClient
 
 MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -91,6 +93,7 @@ def main() -> None:
     parser.add_argument("--losses", type=int, default=5, help="runs of each mode in which the leader is lost")
     parser.add_argument("--modes", default=";".join(MODES), help="which of these lose their leader, separated by ;")
     told = parser.parse_args()
+    unwind_at_sigterm()
     if told.rounds:
         print(f"{'mode':<16} {'p50 ms':>8} {'p99 ms':>8} {'orders/s':>10}")
         for mode, (p50, p99, fastest) in price(told.rounds, told.seconds, told.rate).items():

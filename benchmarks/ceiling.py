@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from machine import line
+from machine import line, unwind_at_sigterm
 from tables import markdown, short
 from targets import Load, running
 
@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--first", type=float, default=20_000, help="the rate that is tried first")
     parser.add_argument("--steps", type=int, default=4, help="how often the distance is halved")
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     print(f"{line()}.")
     search = Search(arguments)
     best = search.run()

@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout, to alternate with")
     parser.add_argument("--json", type=Path, help="write all figures of all rounds to this file")
     arguments = parser.parse_args()
+    machine.unwind_at_sigterm()
     rates = [float(rate) for rate in arguments.rate.split(",")]
     trees = [TREE, *([arguments.against.resolve()] if arguments.against else [])]
     candidates = [Candidate(target, tree) for target in arguments.targets.split(",") for tree in trees]

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from machine import burning, line
+from machine import burning, line, unwind_at_sigterm
 from tables import markdown
 
 from zmqlab import Cluster, LoadClient, LoadResult
@@ -162,6 +162,7 @@ def main() -> int:
     parser.add_argument("--kill-every", type=float, default=0, help="seconds between two kills of a leader; 0: none")
     parser.add_argument("--busy", type=int, default=0, help="processes that keep a core busy all the time")
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     print(f"{line()}.")
     placement = {"shards": arguments.shards, "replication_factor": arguments.replication_factor}
     with Cluster(arguments.nodes, **placement) as cluster, burning(arguments.busy):

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 import numpy as np
-from machine import burning
+from machine import burning, unwind_at_sigterm
 
 from zmqlab import Cluster, LoadClient
 from zmqlab.judge.evidence import acknowledgements_of
@@ -136,6 +136,7 @@ def main() -> int:
     parser.add_argument("--calm", type=float, default=60.0, help="seconds in peace after the kills")
     parser.add_argument("--busy", type=int, default=0, help="processes that keep a core busy in that time")
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     print(f"{arguments.kills} kills of the leader, {arguments.nodes} nodes, {arguments.rate:,.0f} orders/s")
     print(f"{'election ticks':14} {'median ms':>9} {'p90 ms':>8} {'worst ms':>8} {'needless':>10}")
     passed = True

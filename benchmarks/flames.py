@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from machine import line
+from machine import line, unwind_at_sigterm
 from tables import markdown, short
 
 from zmqlab import Cluster, LoadClient
@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--by", choices=("module", "function"), default="module", help="what a row of the table is")
     parser.add_argument("--folder", type=Path, default=Path("profiles"), help="where the stacks go")
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     py_spy()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     about = line()

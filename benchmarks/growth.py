@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
-from machine import line
+from machine import line, unwind_at_sigterm
 from tables import markdown, short
 from targets import Load, Running, running
 
@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--values", default="", help="other values than the usual ones, with commas")
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     axis, about = AXES[arguments.axis], line()
     values = [int(value) for value in arguments.values.split(",")] if arguments.values else list(axis.values)
     found: dict[int, list[list[Load]]] = {value: [] for value in values}

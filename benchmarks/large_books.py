@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from machine import unwind_at_sigterm
+
 from zmqlab import Cluster, Command, Side
 from zmqlab.client import ask
 from zmqlab.errors import ZmqlabError
@@ -201,6 +203,7 @@ def main() -> int:
     parser.add_argument("--snapshots", type=int, default=3, help="of each node, in the phase of snapshots")
     parser.add_argument("--idle", action="store_true", help="no traffic beside, and no phase of snapshots")
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     host = LocalHost([*module_command("zmqlab.node"), "--snapshot-log-bytes", str(SNAPSHOT_LOG_BYTES)])
     with Cluster(arguments.nodes, host=host) as cluster:
         try:

@@ -1,4 +1,5 @@
-"""What a benchmark runs on, in one line: a figure without it can't be compared with another. And who else wants it.
+"""What a benchmark runs on, in one line: a figure without it can't be compared with another. Also the CPU time that
+processes have taken, processes that want all of it, and how a benchmark ends that is told to.
 
 A Python that was built without profile-guided optimisation (PGO) costs 10 % more CPU, so the line says how this one was
 built, as far as ``sysconfig`` knows. Debian's Python has PGO, and its ``sysconfig`` does not say so.
@@ -10,11 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import psutil
 
 from zmqlab.machine_facts import these_versions, this_machine
 
@@ -27,6 +31,20 @@ def optimisations() -> str:
     said = " ".join(str(sysconfig.get_config_var(name)) for name in _SAID_IN)
     traces = {"PGO": ("--enable-optimizations", "-fprofile-use"), "LTO": ("--with-lto", "-flto")}
     return " + ".join(name for name, marks in traces.items() if any(mark in said for mark in marks)) or "none"
+
+
+def unwind_at_sigterm() -> None:
+    """Have SIGTERM, and the end of the terminal, end this program as Ctrl-C does: what it has started ends, and the
+    folders that it has made are removed. By itself Python would end at once, and leave the folders."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
+            signal.signal(number, lambda *_: sys.exit(1))
+
+
+def cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """CPU seconds of all these processes together since they began, user and system."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(each.user + each.system for each in times))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import zmq
-from machine import line
+from machine import line, unwind_at_sigterm
 from tables import markdown
 from targets import Running, running, started
 
@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--durability", default="os")
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     about = line()
     with running("cluster", arguments.nodes, durability=arguments.durability) as target, ExitStack() as stack:
         asked = questions(target, stack)

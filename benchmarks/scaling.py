@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from machine import line
+from machine import line, unwind_at_sigterm
 from tables import markdown
 
 from zmqlab import Cluster, LoadClient
@@ -75,6 +75,7 @@ def main() -> int:
     parser.add_argument("--up", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     print(f"{line()}.\n")
     phases, good = Phases(), 0
     for number in range(1, arguments.rounds + 1):

@@ -1,10 +1,9 @@
 """The cost of scraping a node, in three figures: CPU time of a scrape, CPU time of an order, throughput at saturation.
 
-There is one cluster, one load client, and a process that scrapes every node ten times a second, or pauses. Windows with
-and without scraping alternate (off on on off, and so on), so that disturbances of the machine hit both kinds alike.
-Each pair of neighbours gives one ratio. Throughput at saturation varies by several per cent from window to window. CPU
-time for each order varies less, and says the same where CPU is short. The CPU time of a scrape, taken without load,
-varies least. It gives the share of a core that scraping takes, and a saturated node has just one core.
+There is one cluster, one load client, and a process that scrapes every node ten times a second, or pauses, in turn
+(``windows.py``). Throughput at saturation varies by several per cent from window to window. CPU time for each order
+varies less, and says the same where CPU is short. The CPU time of a scrape, taken without load, varies least. It gives
+the share of a core that scraping takes, and a saturated node has just one core.
 
 On a machine that other programs use too, the number of entries that share a turn changes, and with it the CPU time for
 each order. It changes by far more than scraping costs. Then only the first figure means anything, and the benchmark
@@ -19,34 +18,20 @@ import argparse
 import http.client
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
-from typing import NamedTuple
+from functools import partial
 
 import psutil
+from machine import cpu_s, unwind_at_sigterm
+from windows import SETTLE_S, Windows, in_turn, report
 
 from zmqlab import Cluster, LoadClient
-from zmqlab.load.load_messages import LoadMetrics, decode_metrics
-from zmqlab.load.load_report import response_time_of
 
-WARM_UP_S = 3.0
-SETTLE_S = 0.3
-"""Wait after a switch, before a window begins."""
 BOUND_PERCENT = 2.0
 IDLE_S = 5.0
 BUSY_LOAD = 0.5
-
-
-class Window(NamedTuple):
-    """The figures of one window."""
-
-    orders_per_s: float
-    cpu_us_per_order: float
-    """CPU time of all nodes together."""
-    p50_ms: float
-    p99_ms: float
 
 
 def scrape(addresses: list[str], interval_s: float) -> int:
@@ -74,30 +59,6 @@ def scrape(addresses: list[str], interval_s: float) -> int:
         due = max(due + interval_s, time.monotonic())
 
 
-class Meter:
-    """Adds up the snapshots of the load client while a window is open."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._nodes = [psutil.Process(cluster.pid(name)) for name in cluster.nodes]
-        self._snapshots: list[LoadMetrics] = []
-
-    def take(self, frame: bytes) -> None:
-        """Take a snapshot; called in the feed's thread."""
-        self._snapshots.append(decode_metrics(frame))
-
-    def measure(self, window_s: float) -> Window:
-        """Measure one window that begins now."""
-        self._snapshots.clear()
-        before_s, began = cpu_s(self._nodes), time.monotonic()
-        time.sleep(window_s)
-        spent_s, took_s = cpu_s(self._nodes) - before_s, time.monotonic() - began
-        snapshots = list(self._snapshots)
-        orders = sum(each.interval.acknowledged for each in snapshots)
-        over_s = sum(each.interval_s for each in snapshots)
-        p50, p99 = response_time_of(snapshots).percentiles((50, 99))
-        return Window(orders / over_s, spent_s / took_s / (orders / over_s) * 1e6, p50 / 1e6, p99 / 1e6)
-
-
 def measure_a_scrape(scrapes: float) -> float:
     """CPU milliseconds that a scrape costs a node: without load, at ten times the pace, so that the cost stands out."""
     with Cluster(3, metrics=True) as cluster:
@@ -107,6 +68,7 @@ def measure_a_scrape(scrapes: float) -> float:
         spent_s = []
         for on in (False, True):
             switch(scraper, on)
+            time.sleep(SETTLE_S)
             before_s = cpu_s(nodes)
             time.sleep(IDLE_S)
             spent_s.append(cpu_s(nodes) - before_s)
@@ -129,53 +91,20 @@ def switch(scraper: subprocess.Popen[str], on: bool) -> None:
     assert scraper.stdin is not None
     scraper.stdin.write(f"{int(on)}\n")
     scraper.stdin.flush()
-    time.sleep(SETTLE_S)
 
 
-def cpu_s(processes: list[psutil.Process]) -> float:
-    """CPU seconds of all processes together since they began."""
-    times = [process.cpu_times() for process in processes]
-    return float(sum(each.user + each.system for each in times))
-
-
-def run(rate: float | str, pairs: int, window_s: float, scrapes: float) -> dict[bool, list[Window]]:
-    """Windows without and with scraping, in the order in which they pair."""
-    windows: dict[bool, list[Window]] = {False: [], True: []}
+def run(rate: float | str, pairs: int, window_s: float, scrapes: float) -> Windows:
+    """Windows without and with scraping."""
     with Cluster(3, metrics=True) as cluster, LoadClient(cluster, rate=rate, duration=None) as load:
         load.start()
         scraper, addresses = start_scraper(cluster, scrapes)
-        meter = Meter(cluster)
-        stop = cluster.feed.on_load_frame(meter.take, at_once=True)
-        time.sleep(WARM_UP_S)
-        for pair in range(pairs):
-            for on in (pair % 2 == 1, pair % 2 == 0):
-                switch(scraper, on)
-                windows[on].append(meter.measure(window_s))
-        stop()
+        windows = in_turn(cluster, partial(switch, scraper), pairs, window_s)
         said, _ = scraper.communicate()
         print(f"  {said.strip()} scrapes of {len(addresses)} nodes", flush=True)
         expected = pairs * (window_s + SETTLE_S) * scrapes * len(addresses)
         if int(said) < 0.9 * expected:
             print(f"  that is less than nine tenths of the {expected:.0f} that were due: the machine was too busy")
     return windows
-
-
-def report(title: str, windows: dict[bool, list[Window]], name: str) -> float:
-    """Print one figure's medians and the cost in per cent; returns the cost."""
-    off, on = ([getattr(each, name) for each in windows[key]] for key in (False, True))
-    more_is_worse = name != "orders_per_s"
-    costs = sorted(
-        100 * ((after / before - 1) if more_is_worse else (1 - after / before))
-        for before, after in zip(off, on, strict=True)
-    )
-    cost = statistics.median(costs)
-    low, high = costs[len(costs) // 4], costs[-1 - len(costs) // 4]
-    print(
-        f"  {title:26} {statistics.median(off):10,.2f} {statistics.median(on):10,.2f}"
-        f"   cost {cost:+6.2f} %  (half of the pairs from {low:+.2f} to {high:+.2f})",
-        flush=True,
-    )
-    return cost
 
 
 def main() -> int:
@@ -187,6 +116,7 @@ def main() -> int:
     parser.add_argument("--scrapes", type=float, default=10.0, help="scrapes a second of each node")
     parser.add_argument("--scrape", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     if arguments.scrape:
         return scrape(arguments.scrape.split(","), 1 / arguments.scrapes)
     if os.getloadavg()[0] > BUSY_LOAD:

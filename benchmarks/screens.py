@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from machine import unwind_at_sigterm
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
@@ -49,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
+    unwind_at_sigterm()
     with Cluster(3) as cluster, LoadClient(cluster, rate=RATE, duration=None) as load:
         about = ["3 nodes", f"{RATE:,} orders/s", "seed 1"]
         with LiveRun(

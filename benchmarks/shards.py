@@ -20,7 +20,7 @@ from statistics import median
 from typing import NamedTuple
 
 import psutil
-from machine import line
+from machine import cpu_s, line, unwind_at_sigterm
 from tables import markdown
 
 from zmqlab import Cluster, LoadClient
@@ -74,14 +74,14 @@ def run_once(tried: Tried, seconds: float) -> Measured:
     with Cluster(nodes, shards=shards, replication_factor=factor) as cluster:
         processes = [psutil.Process(cluster.pid(name)) for name in cluster.nodes]
         with LoadClient(cluster, rate=tried.rate, duration=seconds, **closed) as load:
-            before = [sum(process.cpu_times()[:2]) for process in processes]
+            before_s = cpu_s(processes)
             load.start()
             while load.running:
                 load._run.ended.wait(0.05)  # type: ignore[union-attr]  # the verdict asks the nodes much: not counted
-            after = [sum(process.cpu_times()[:2]) for process in processes]
+            after_s = cpu_s(processes)
             result = load.wait()
     orders = max(result.total.acknowledged, 1)
-    used_us = 1e6 * (sum(after) - sum(before)) / orders
+    used_us = 1e6 * (after_s - before_s) / orders
     report = result.report
     return Measured(
         result.throughput,
@@ -132,6 +132,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args(words)
+    unwind_at_sigterm()
     print(f"{line()}.\n")
     good = True
     sizes, queues = sizes_of(arguments.sizes), map(int, arguments.outstanding.split(","))

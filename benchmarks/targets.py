@@ -1,6 +1,7 @@
 """What a benchmark loads: an echo, nodes without books, or a cluster; of this checkout or of another one.
 
-``running`` starts the processes of a target on loopback, with a temporary folder, and ends them. ``Running.load`` runs
+``running`` starts the processes of a target on loopback, with a temporary run folder, and ends them. (If the benchmark
+is killed outright, its nodes end by themselves, and `zmqlab reap` removes the folder.) ``Running.load`` runs
 one load against it (``load_once.py``) and counts the processor time of both sides. Every process gets the
 ``PYTHONPATH`` of the checkout that is measured. To compare this one with an older commit:
 ``git worktree add ../old COMMIT``.
@@ -19,17 +20,18 @@ import os
 import select
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from machine import cpu_s
 
 from zmqlab import keys
 from zmqlab.client import ask
 from zmqlab.lab.hosts import free_base_ports
+from zmqlab.lab.run_folders import RunFolder
 from zmqlab.wire.node_status import NodeStatus
 
 HERE = Path(__file__).resolve().parent
@@ -91,11 +93,6 @@ class Running:
         """Whether its processes are nodes, which answer questions about their state."""
         return self.kind.partition("+")[0] in ("cluster", "pipeline", "stamped")
 
-    def cpu_s(self) -> float:
-        """CPU seconds of all processes of the target together since they began."""
-        times = [process.cpu_times() for process in self.processes]
-        return float(sum(each.user + each.system for each in times))
-
     def statuses(self) -> list[NodeStatus]:
         """What the nodes say of themselves; nothing for an echo."""
         if not self.is_cluster:
@@ -130,11 +127,12 @@ class Running:
         """
         values = {"nodes": self.endpoints, "rate": rate, "duration_s": seconds, **settings}
         command = [sys.executable, str(HERE / "load_once.py"), json.dumps(values), *([self.keys] if self.keys else [])]
-        told, (spent_s, turns) = run_load(command, tree or self.tree, seconds, lambda: (self.cpu_s(), self._turns()))
+        told, (spent_s, turns) = run_load(command, tree or self.tree, seconds, self._counters)
         return figures_of(told, rate, spent_s, turns)
 
-    def _turns(self) -> float:
-        return sum(status.turns_total for status in self.statuses())
+    def _counters(self) -> tuple[float, float]:
+        """CPU seconds of all processes, and turns of all nodes, since they began."""
+        return cpu_s(self.processes), sum(status.turns_total for status in self.statuses())
 
 
 def run_load(
@@ -219,16 +217,20 @@ def running(
     Raises:
         TimeoutError: the nodes were not ready in time.
     """
-    with tempfile.TemporaryDirectory(prefix="zmqlab-benchmark-") as folder, contextlib.ExitStack() as stack:
+    run_folder = RunFolder(None)
+    with contextlib.ExitStack() as stack:
+        stack.callback(run_folder.leave)
+        run_folder.open()
+        folder = run_folder.path
         ports = free_base_ports(1 if kind == "echo" else nodes)
         if kind.endswith(KEYS):
-            keys.Keyring.new().save(Path(folder) / "keys")
+            keys.Keyring.new().save(folder / "keys")
             options = [*options, "--keys", f"{folder}/keys"]
         options = [*options, "--durability", durability]
         commands = [command_line(kind, tree, number, ports, folder, options) for number in range(len(ports))]
         processes = [stack.enter_context(started(command, environment(tree))) for command in commands]
         endpoints = [f"tcp://127.0.0.1:{port + 2}" for port in ports]
-        target = Running(kind, tree, endpoints, [process.pid for process in processes], Path(folder))
+        target = Running(kind, tree, endpoints, [process.pid for process in processes], folder)
         target.await_leader()
         time.sleep(SETTLE_S)
         yield target
@@ -251,7 +253,7 @@ def started(command: Sequence[str], env: dict[str, str] | None = None) -> Iterat
 
 
 def command_line(
-    kind: str, tree: Path, number: int, ports: Sequence[int], folder: str, options: Sequence[str]
+    kind: str, tree: Path, number: int, ports: Sequence[int], folder: Path, options: Sequence[str]
 ) -> list[str]:
     """The command that starts one process of a target."""
     bare_node = str(tree / "benchmarks" / "bare_node.py")
@@ -261,6 +263,6 @@ def command_line(
     if kind == "stamped":
         start = [str(tree / "benchmarks" / "stamped_node.py")]
     peers = ",".join(f"tcp://127.0.0.1:{port}" for port in ports if port != ports[number])
-    flags = ["--node", f"node{number}", "--port", str(ports[number]), "--run-dir", folder, "--watch-stdin"]
+    flags = ["--node", f"node{number}", "--port", str(ports[number]), "--run-dir", str(folder), "--watch-stdin"]
     flags += ["--peers", peers] if peers else []
     return [sys.executable, *start, *flags, *(["--leader"] if number == 0 else []), *options]

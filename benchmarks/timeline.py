@@ -22,7 +22,7 @@ from collections import Counter, defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
-from machine import line
+from machine import line, unwind_at_sigterm
 from one_order import IN_A_ROW, Bounce, Session
 from tables import markdown
 from targets import running
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=10, help=f"of {IN_A_ROW} orders each way")
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     about = line()
     ways: dict[str, list[Order]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,6 @@
 """What tracing costs: throughput at saturation and CPU of an order, without and with a share of the requests traced.
 
-There is one cluster and one load client. Windows without and with tracing alternate (off on on off, and so on), so that
-disturbances of the machine hit both kinds alike, and each pair of neighbours gives one ratio. *On* means that nodes and
+There is one cluster and one load client, without and with tracing in turn (``windows.py``). *On* means that nodes and
 load client trace and publish, and that this process hears and matches all of it, as it does for a picture.
 
 Also printed: what one trace record costs a node, measured alone. It does not depend on the machine's mood.
@@ -16,7 +15,8 @@ import random
 import sys
 import time
 
-from scraping import SETTLE_S, WARM_UP_S, Meter, Window, report
+from machine import unwind_at_sigterm
+from windows import Windows, in_turn, report
 
 from zmqlab import Cluster, LoadClient
 from zmqlab.engine.tracing import Tracing
@@ -52,20 +52,11 @@ def alone(share: float) -> float:
     return (time.process_time_ns() - began_ns) / CALLS / 1_000
 
 
-def run(rate: float | str, pairs: int, window_s: float, share: float) -> dict[bool, list[Window]]:
-    """Windows without and with tracing, in the order in which they pair."""
-    windows: dict[bool, list[Window]] = {False: [], True: []}
+def run(rate: float | str, pairs: int, window_s: float, share: float) -> Windows:
+    """Windows without and with tracing."""
     with Cluster(3) as cluster, LoadClient(cluster, rate=rate, duration=None) as load:
         load.start()
-        meter = Meter(cluster)
-        stop = cluster.feed.on_load_frame(meter.take, at_once=True)
-        time.sleep(WARM_UP_S)
-        for pair in range(pairs):
-            for on in (pair % 2 == 1, pair % 2 == 0):
-                cluster.trace(share, FOREVER_S if on else 0.0)
-                time.sleep(SETTLE_S)
-                windows[on].append(meter.measure(window_s))
-        stop()
+        windows = in_turn(cluster, lambda on: cluster.trace(share, FOREVER_S if on else 0.0), pairs, window_s)
         news = cluster.traces.since()
         print(f"  {news.sequence:,} messages and steps told, {news.dropped:,} records dropped", flush=True)
     return windows
@@ -79,6 +70,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=10_000, help="orders a second of the run at a fixed rate")
     parser.add_argument("--share", type=float, default=0.01, help="of the requests")
     given = parser.parse_args()
+    unwind_at_sigterm()
     none, some, all_of_them = alone(0.0), alone(given.share), alone(1.0)
     print(
         f"an AppendEntries of {ENTRIES} requests: {some:.2f} us with {given.share:.0%} traced,"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 
 import hypothesis
+import pytest
 
 from zmqlab.lab.hosts import FIRST_PORT, LAST_PORT, PORTS_VARIABLE
 
@@ -30,3 +34,20 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests, and the processes that they start, make among the temporary files stands in pytest's own folder. It
+    goes when all tests have passed.
+
+    A run folder in which something went wrong is kept for a person to read, and a killed process leaves what it had
+    made. Tests do both on purpose.
+    """
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+    if not request.session.testsfailed:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "zmqlab"
 LAYERS = [
     "errors",
+    "wording",
     "endpoints",
     "settings",
     "keys",

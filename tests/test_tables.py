@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.monitoring.fakes import a_status
-from zmqlab.tables import NodeState, StatusTable, text_table
+from zmqlab.tables import NodeState, StatusTable, html_table, text_table
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,15 @@ def test_headings_give_way_first_and_then_texts_between_words() -> None:
 @pytest.mark.parametrize("width", range(16, 80))
 def test_a_table_is_never_wider_than_its_width(width: int) -> None:
     assert max(map(len, text_table(HEAD, ROWS, width).splitlines())) <= width
+
+
+def test_in_a_notebook_text_stands_at_the_left_and_figures_where_the_page_has_them() -> None:
+    """The evidence of a verdict, a sentence in each row, was set to the right."""
+    shown = html_table(HEAD, ROWS)
+    assert shown.count("text-align:left") == 3
+    assert '<th style="text-align:left">fault</th><th>times</th>' in shown
+    assert '<td style="text-align:left">calm</td><td>-</td>' in shown
+    assert "style" not in html_table(HEAD, ROWS, aligned=False)
+    assert html_table((), [("a", "<b>")], aligned=False).endswith(
+        "<tr><td>a</td><td>&lt;b&gt;</td></tr></tbody></table>"
+    )

@@ -13,6 +13,7 @@ lab.
 The layers, from the ground up. A module imports only from its own layer and from earlier ones.
 
 * :mod:`~zmqlab.errors`: the tree of all errors in operation
+* :mod:`~zmqlab.wording`: a count with its noun, for messages
 * :mod:`~zmqlab.endpoints`: how processes are addressed, and the ports of a node
 * :mod:`~zmqlab.settings`: the settings of a node; durations and rates as people write them
 * :mod:`~zmqlab.keys`: who may connect, and what each key may do

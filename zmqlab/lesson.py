@@ -1,20 +1,18 @@
 """What the chapters in ``notebooks/`` need beside the lab itself: figures for quick runs, an end, and a look inside.
 
-A chapter runs in less than a minute. Continuous integration runs it with smaller figures, so that all chapters together
+A chapter runs in about a minute. Continuous integration runs it with smaller figures, so that all chapters together
 take a few minutes. What a chapter claims and checks stays the same. The smaller figures stand in the metadata of the
 cells, where no reader meets them (``tests/notebooks/quick_copies.py``). What is not in a cell, such as a grader, reads
 ``ZMQLAB_QUICK=1``.
 
-:func:`processor_time_s` measures what nodes use over a phase. :func:`anatomy` shows the fields of a frame,
-:func:`log_of` the log as a node holds it. Both show what the wire layer has decoded, and decide nothing.
+:func:`anatomy` shows the fields of a frame, :func:`log_of` the log as a node holds it. Both show what the wire layer
+has decoded, and decide nothing.
 """
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
-
-import psutil
 
 from zmqlab.client import ask
 from zmqlab.raft.configuration import Configuration
@@ -59,15 +57,6 @@ def finish(cluster: Cluster, load: LoadClient | None = None) -> None:
     cluster.stop()
     if problem is not None:
         raise problem
-
-
-def processor_time_s(cluster: Cluster) -> float:
-    """The processor time, in seconds, that the running nodes have used since they started.
-
-    The difference between two moments covers all that happened in between. A node's own figure is that of its last
-    second.
-    """
-    return sum(sum(psutil.Process(cluster.pid(name)).cpu_times()[:2]) for name in cluster.running)
 
 
 class FieldTable(list[Field]):

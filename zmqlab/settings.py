@@ -44,6 +44,9 @@ LogTo = Literal["file", "stderr"]
 MAX_SHARDS, MAX_COPIES = 64, 15
 """More shards than one machine's cores keep busy, each with three tables in a journal; as many copies as members."""
 
+MAX_RATE = 10_000_000
+"""Orders a second. The generator makes a tenth of it on a fast core."""
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -67,7 +70,7 @@ def parse_rate(text: str | float) -> float | None:
     """Orders per second from ``"5000"``, ``"5_000"``, ``"20k"`` or a number; None for ``"max"``.
 
     Raises:
-        SettingsError: it is no rate, not above zero, or above 10,000,000.
+        SettingsError: it is no rate, not above zero, or above :data:`MAX_RATE`.
     """
     plain = str(text).strip().lower().replace("_", "")
     if plain == "max":
@@ -77,7 +80,7 @@ def parse_rate(text: str | float) -> float | None:
         rate = float(plain.removesuffix("k")) * scale
     except ValueError:
         rate = 0.0
-    if not 0 < rate <= 10_000_000:
+    if not 0 < rate <= MAX_RATE:
         raise SettingsError(f"{text!r} is not a rate: write orders a second such as 5000 or 20k, or max")
     return rate
 
@@ -102,6 +105,13 @@ def require_number(name: str, value: object, low: float, high: float) -> None:
     """Raise SettingsError unless ``value`` is a number from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise SettingsError(f"{name} is {value!r}: it must be a number from {low:g} to {high:g}")
+
+
+def require_choice(name: str, value: object, choices: Any) -> None:
+    """Raise SettingsError unless ``value`` is one of the words of ``choices``, a ``Literal``."""
+    words = get_args(choices)
+    if value not in words:
+        raise SettingsError(f"{name} is {value!r}: choose {', '.join(words[:-1])} or {words[-1]}")
 
 
 def require_path(name: str, value: object) -> Path:
@@ -229,20 +239,20 @@ class NodeSettings:
         itself = f"{self.endpoint} is this node itself: leave it out of the"
         require(self.endpoint not in self.peers, f"{itself} peers")
         require(self.endpoint not in self.join, f"{itself} nodes to join")
-        require(self.durability in get_args(Durability), f"durability {self.durability!r}: choose os, fsync or memory")
+        require_choice("durability", self.durability, Durability)
         require(
             isinstance(self.replication, str) and is_replication_name(self.replication),
             f"replication {self.replication!r}: write raft, or module:Class for one of your own",
         )
-        require(self.reads in get_args(Reads), f"reads {self.reads!r}: choose linearizable or local")
+        require_choice("reads", self.reads, Reads)
         require(
             self.reads == "linearizable" or self.allow_faults,
             "--reads local gives stale answers to clients that ask for linearizable ones: it is for labs, with"
             " --allow-faults",
         )
-        require(self.log_level in get_args(LogLevel), f"log level {self.log_level!r}: debug, info, warning or error")
-        require(self.log_format in get_args(LogFormat), f"log format {self.log_format!r}: choose text or json")
-        require(self.log_to in get_args(LogTo), f"log to {self.log_to!r}: choose file or stderr")
+        require_choice("log_level", self.log_level, LogLevel)
+        require_choice("log_format", self.log_format, LogFormat)
+        require_choice("log_to", self.log_to, LogTo)
         require(
             bool(self.join) or not (self.bootstrap_ms or self.leave),
             "bootstrap_ms and leave are for nodes that join a cluster: name its members with --join",

@@ -84,19 +84,40 @@ def _lines_of(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]
     return lines
 
 
-def html_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """The table as HTML, every cell escaped."""
-    head_html = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+def html_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, aligned: bool = True) -> str:
+    """The table as HTML, every cell escaped.
+
+    Args:
+        head: what stands above each column; nothing: there is no head.
+        rows: the cells, as many in each row.
+        aligned: text to the left. JupyterLab has every cell at the right, where a sentence reads badly. False: the
+            style of the page decides.
+    """
+    cells = [tuple(str(cell) for cell in row) for row in rows]
+    columns = len(head) or max(map(len, cells), default=0)
+    texts = [aligned and not (cells and all(_is_number(row[column]) for row in cells)) for column in range(columns)]
+    head_html = "".join(_html_cell("th", cell, left) for cell, left in zip(head, texts, strict=False))
     rows_html = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
+        f"<tr>{''.join(_html_cell('td', cell, left) for cell, left in zip(row, texts, strict=True))}</tr>"
+        for row in cells
     )
     return f"<table><thead><tr>{head_html}</tr></thead><tbody>{rows_html}</tbody></table>"
+
+
+def _html_cell(tag: str, text: str, left: bool) -> str:
+    style = ' style="text-align:left"' if left else ""
+    return f"<{tag}{style}>{html.escape(text)}</{tag}>"
 
 
 def clock(time_ns: int) -> str:
     """The local time of day with milliseconds."""
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
     return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest_ns // 1_000_000:03d}"
+
+
+def date_and_time(time_ns: int) -> str:
+    """The local date and time of day, to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_ns / 1e9))
 
 
 def _is_number(cell: str) -> bool:

@@ -9,12 +9,15 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import psutil
 import pytest
+
+from zmqlab.lab import run_folders
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "benchmarks"
@@ -38,7 +41,7 @@ def rows(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_a_benchmark_says_what_it_does_and_how_to_run_it(path: Path) -> None:
     opening = path.read_text().split('"""')[1]
-    is_part_of_others = path.stem in {"targets", "tables"}
+    is_part_of_others = path.stem in {"targets", "tables", "windows", "rival_servers"}
     assert is_part_of_others or re.search(rf"python (-m benchmarks\.|benchmarks/){path.stem}", opening)
 
 
@@ -164,7 +167,11 @@ def test_one_order_alone_is_compared_with_a_bare_round_trip() -> None:
 
 def test_rivals_that_are_not_installed_are_left_out_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "benchmarks").mkdir()
-    program = "import rivals; rivals.SBIN = ''; rivals.sys.argv = ['rivals', '--only', 'redis,nats']; rivals.main()"
+    program = """
+import sys, rival_servers, rivals
+rival_servers.SBIN, sys.argv = "", ["rivals", "--only", "redis,nats"]
+rivals.main()
+"""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{FOLDER}", "PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert "Redis, WAIT 1 is left out: redis-server is not installed (apt-get install redis-server)." in done.stdout
@@ -183,9 +190,11 @@ def test_rivals_run_this_project_by_its_promises() -> None:
 @pytest.mark.long
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_rivals_leave_no_process_behind(number: signal.Signals) -> None:
+def test_rivals_leave_nothing_behind(number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed one left its folder for ever; now `zmqlab reap` removes it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     command = [sys.executable, str(FOLDER / "rivals.py"), "--only", "zmqlab", "--seconds", "60"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
         own = psutil.Process(process.pid)
         deadline = time.monotonic() + 60
@@ -196,6 +205,17 @@ def test_rivals_leave_no_process_behind(number: signal.Signals) -> None:
     assert len(children) >= 4, "three nodes and a load"
     _, alive = psutil.wait_procs(children, 60)
     assert alive == []
+    left = list(tmp_path.iterdir())
+    assert left == run_folders.abandoned()
+    assert len(left) == (number == signal.SIGKILL)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_that_starts_nodes_unwinds_when_it_is_told_to_end(path: Path) -> None:
+    """At SIGTERM Python ends at once: folders of nodes stayed in the temporary folder."""
+    source = path.read_text()
+    starts_nodes = '__name__ == "__main__"' in source and re.search(r"(?<!def )\b(Cluster|running|members)\(", source)
+    assert not starts_nodes or "unwind_at_sigterm()" in source
 
 
 def test_the_pipeline_gives_each_order_an_id_of_its_own() -> None:

@@ -15,23 +15,29 @@ from zmqlab.cli import run
 from zmqlab.lab import processes
 
 NODES = "tcp://localhost:5002"
+KEEPERS = ("quick", f"client --nodes {NODES}", "sweep", "torture", "run kill-the-leader")
 
 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("nonsense", "No such command 'nonsense'"),
+        ("nonsense", "No such command 'nonsense'. (zmqlab --help explains)"),
         ("--nonsense", "No such option"),
         ("quick --nodes 0", "nodes is 0: it must be a whole number from 1 to 15"),
-        ("quick --nodes three", "Invalid value for '--nodes'"),
+        (
+            "quick --nodes three",
+            "Invalid value for '--nodes': it must be a whole number (zmqlab quick --help explains)",
+        ),
+        ("quick --trace much", "Invalid value for '--trace': it must be a number (zmqlab quick"),
+        ("client --metrics-port 70000", "Invalid value for '--metrics-port': it must be at most 65535 (zmqlab client"),
         ("quick --rate fast", "'fast' is not a rate"),
         ("quick --rate -5", "'-5' is not a rate"),
         ("quick --duration 0s", "'0s' is not a duration above zero"),
         ("quick --stages 1s:1000", "stages begin at 1 s"),
         ("quick --stages 0s:1000 --rate 7k", "leave the rate away"),
         (f"client --nodes {NODES} --stages 0s:fast", "'fast' is not a rate"),
-        ("quick --durability ram", "durability is 'ram': choose os, fsync, memory"),
-        ("quick --node-choice best", "node choice 'best'"),
+        ("quick --durability ram", "durability is 'ram': choose os, fsync or memory"),
+        ("quick --node-choice best", "node_choice is 'best'"),
         ("quick --seed -1", "seed is -1"),
         ("quick extra", "extra"),
         ("quick --fail-if p99", "threshold 'p99' can't be read: it is not METRIC>NUMBER"),
@@ -53,13 +59,16 @@ NODES = "tcp://localhost:5002"
         ("keys /proc/keys", "keys can't be written to /proc/keys"),
         (f"status --nodes {NODES} --keys nowhere", "nowhere/allowed can't be read: No such file"),
         (f"client --nodes {NODES} --keys nowhere", "nowhere/allowed can't be read: No such file"),
-        ("node --node n --port 5000 --durability ram", "durability 'ram'"),
-        ("node --node n --port 5000 --log-level loud", "log level 'loud'"),
+        ("node --node n --port 5000 --durability ram", "durability is 'ram'"),
+        ("node --node n --port 5000 --log-level loud", "log_level is 'loud': choose debug, info, warning or error"),
         ("client --nodes 5002", "'5002' is not an endpoint"),
         (f"client --nodes {NODES} --rate 0", "'0' is not a rate"),
         (f"client --nodes {NODES} --duration soon", "'soon' is not a duration"),
         (f"client --nodes {NODES} --symbols 0", "symbols"),
-        ("quick --repeat 0", "Invalid value for '--repeat'"),
+        ("quick --generators 0", "Invalid value for '--generators': it must be at least 1"),
+        ("quick --generators 65", "generators is 65: it must be a whole number from 0 to 64"),
+        ("quick --repeat 0", "Invalid value for '--repeat': it must be at least 1 (zmqlab quick --help explains)"),
+        *((f"{command} --keep /proc/kept", "the run can't be kept in /proc/kept: ") for command in KEEPERS),
         ("runs nowhere", "nowhere is no folder: name the one that was given as --keep"),
         ("report", "Missing argument 'RUN'"),
         ("status --nodes ,", "names no node"),

@@ -8,13 +8,17 @@ import pytest
 
 from tests.waiting import wait_for
 from zmqlab import Cluster, Command, Side
-from zmqlab.client.bare_client import BareClient
+from zmqlab.client.bare_client import BareAnswer, BareClient
 from zmqlab.errors import RequestTimeout
 from zmqlab.lesson import anatomy, log_of
 
 pytestmark = pytest.mark.process
 
 ORDER = Command.limit(Side.BUY, "BARE", 100, 2_500, account=1)
+
+
+def test_an_answer_that_stands_nowhere_in_the_log_names_no_place_there() -> None:
+    assert repr(BareAnswer("STALE", 0, False, (), b"")) == "<STALE>"
 
 
 @pytest.fixture(scope="module")

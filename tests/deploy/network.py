@@ -214,9 +214,10 @@ class Network:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a process in a namespace needs to run this checkout, and nothing else of this process'. ``zmqlab`` is there
-    as a command."""
-    return {"PATH": f"{_commands()}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"} | more
+    """What a process in a namespace needs to run this checkout, and nothing else of this process' but the place of its
+    temporary files. ``zmqlab`` is there as a command."""
+    own = {"PATH": f"{_commands()}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+    return own | {"TMPDIR": tempfile.gettempdir()} | more
 
 
 @functools.cache

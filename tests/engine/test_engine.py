@@ -386,6 +386,28 @@ def test_a_late_question_to_be_taken_in_changes_nothing() -> None:
     assert 77 in members(driven)
 
 
+def test_a_node_that_a_person_has_removed_while_it_joined_is_not_taken_in_again_before_its_next_start() -> None:
+    """It asks ten times a second, and learned nothing of its removal. So it was in again before it was switched off,
+    and with shards its groups waited for it (found by ``zmqlab.sim``, seed 71001157 with shards)."""
+    driven = alone()
+    told(driven, control.AddMemberQuery(1, 77, C, "node2", life=5))
+    told(driven, control.RemoveMemberQuery(2, 77))
+    refused = told(driven, control.AddMemberQuery(3, 77, C, "node2", life=5))
+    assert isinstance(refused, control.ErrorAnswer)
+    assert "start it again" in refused.message
+    assert 77 not in members(driven)
+    told(driven, control.AddMemberQuery(4, 77, C, "node2", life=6))
+    assert 77 in members(driven), "it was started again, to have it back"
+
+
+def test_a_removal_that_is_refused_lets_the_node_ask_on() -> None:
+    driven = alone()
+    (own_id,) = members(driven)
+    told(driven, control.AddMemberQuery(1, own_id, A, "node0", life=1))
+    assert isinstance(told(driven, control.RemoveMemberQuery(2, own_id)), control.ErrorAnswer), "it is the last voter"
+    assert isinstance(told(driven, control.AddMemberQuery(3, own_id, A, "node0", life=1)), control.OkAnswer)
+
+
 def test_a_node_tells_how_often_it_was_started(tmp_path: Path) -> None:
     settings = NodeSettings(name="node1", port=5_100, join=(A,), leave=True)
     for life in (1, 2):

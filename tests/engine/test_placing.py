@@ -393,6 +393,18 @@ def test_a_node_whose_only_seed_ended_before_it_said_so_is_told_by_the_others_th
     cluster.step_until(lambda: set(coming.groups) == set(cluster.roster().held_by(endpoint(3))))
 
 
+def test_a_node_comes_while_the_leader_that_takes_it_in_is_let_go_itself() -> None:
+    """The leader of group 0 stays until the newcomer votes there. The newcomer asked it no more whether it is in, as
+    the roster was without it, and no other node says so (found by ``zmqlab.sim``, seed 71002824 with shards)."""
+    cluster = founded(copies=0)
+    leaving = cluster.leader(0)
+    assert leaving is not None
+    cluster.dismiss(leaving)
+    coming: Any = cluster.join(3, seeds=[number for number in range(3) if number != leaving]).engine
+    cluster.step_until(lambda: cluster.roster().version == 2 and cluster.is_placed())
+    assert set(coming.groups) == set(range(SHARDS))
+
+
 def test_founders_that_are_told_to_join_before_they_have_decided_found_their_groups() -> None:
     """They waited for a leader that took them in, and without them no group had one."""
     cluster = ShardCluster(3, SHARDS, 3)

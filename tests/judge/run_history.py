@@ -13,6 +13,7 @@ import zmq
 from tests.lab.fake_node import status_of
 from zmqlab.judge.promises import Acknowledgement
 from zmqlab.judge.replay import BODY_BYTES, LogEntry
+from zmqlab.judge.verdict import Verdict
 from zmqlab.market.types import Command, Side
 from zmqlab.raft import Entry, EntryKind
 from zmqlab.replica.machine import StateMachine
@@ -67,6 +68,11 @@ def small_run(requests: int = 30, seed: int = 1) -> History:
         history.request(client_id, number, commands, max(1, number - 4))
     history.append(history.entries[-1].data)
     return history
+
+
+def failed(verdict: Verdict) -> set[str]:
+    """The names of the promises that were not found kept."""
+    return {check.name for check in verdict.checks if not check.ok}
 
 
 class FakeNode:

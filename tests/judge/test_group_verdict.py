@@ -112,7 +112,7 @@ def test_states_that_differ_in_many_groups_are_told_in_one_line(histories: dict[
     broken = {f"g{group}": replace(each, mismatches=1) for group, each in groups.items()}
     ok, detail = checks(judged(histories, **broken))["nodes agree"]
     assert ok is False
-    assert detail.endswith("and 1 more groups")
+    assert detail.endswith("and 1 more group")
 
 
 def test_the_ledger_is_read_by_group() -> None:

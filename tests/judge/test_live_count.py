@@ -177,7 +177,7 @@ def test_memory_is_bounded_and_counts_stay(monkeypatch: pytest.MonkeyPatch) -> N
     count.acknowledged(acks([5]))
     found = looked(count)
     assert found.missed == 1
-    assert "1 orders came too late" in found.how
+    assert "1 order came too late" in found.how
 
 
 def test_a_ledger_is_read_while_it_grows(tmp_path: Path) -> None:

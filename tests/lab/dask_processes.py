@@ -6,17 +6,31 @@ it is bounded: the scheduler ends by itself when it has been idle for :data:`IDL
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tests.waiting import wait_for
 from zmqlab.lab.hosts import module_environment
 
 IDLE_S = 120
 START_S = 180
+
+
+def address_in(scheduler_file: Path) -> str:
+    """Where the scheduler is that writes this file. Dask writes it in place: it is empty for a moment."""
+
+    def told() -> dict[str, Any]:
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            return dict(json.loads(scheduler_file.read_text()))
+        return {}
+
+    assert wait_for(told, START_S)
+    return str(told()["address"])
 
 
 class DaskProcesses:
@@ -46,8 +60,7 @@ class DaskProcesses:
     @property
     def address(self) -> str:
         """Of the scheduler."""
-        assert wait_for(self._scheduler_file.exists, START_S)
-        return str(json.loads(self._scheduler_file.read_text())["address"])
+        return address_in(self._scheduler_file)
 
     def start_worker(self, number: int, *more: str) -> None:
         """Start worker ``number``, also after it was killed."""

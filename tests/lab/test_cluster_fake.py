@@ -88,8 +88,8 @@ def test_settings_change_one_node_after_the_other_the_leader_last(cluster: Clust
 
 def test_says_which_settings_can_not_be_changed(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     for wanted, kind, said in (
-        ({"durability": "ram"}, SettingsError, "durability is 'ram': choose os, fsync, memory"),
-        ({"reads": "quick"}, SettingsError, "reads is 'quick': choose linearizable, local"),
+        ({"durability": "ram"}, SettingsError, "durability is 'ram': choose os, fsync or memory"),
+        ({"reads": "quick"}, SettingsError, "reads is 'quick': choose linearizable or local"),
         ({"durability": "memory"}, ClusterError, "no node could come back: start a new cluster"),
     ):
         with pytest.raises(kind, match=said):

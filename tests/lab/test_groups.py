@@ -307,7 +307,7 @@ def test_no_node_is_started_by_hand_that_would_hold_nothing(monkeypatch: pytest.
         ({"shards": 65}, "shards"),
         ({"shards": 4, "replication_factor": 4}, "replication_factor"),
         ({"replication_factor": 3}, "the one group"),
-        ({"shards": 2, "replication_factor": 1}, "2 shards, 1 copies each, are too few for 3 nodes"),
+        ({"shards": 2, "replication_factor": 1}, "2 shards, 1 copy each, are too few for 3 nodes"),
     ],
 )
 def test_a_cluster_refuses_groups_that_its_nodes_can_not_hold(words: dict[str, Any], wrong: str) -> None:

@@ -235,7 +235,7 @@ def test_says_when_no_node_can_be_reached() -> None:
     [
         ({"rate": "fast"}, "'fast' is not a rate"),
         ({"duration": "0s"}, "not a duration above zero"),
-        ({"node_choice": "best"}, "node choice 'best'"),
+        ({"node_choice": "best"}, "node_choice is 'best'"),
         ({"colour": "red"}, "no such setting"),
         ({"symbols": 0}, "symbols"),
         ({"seed": 1.5}, "seed is 1.5: it must be a whole number"),

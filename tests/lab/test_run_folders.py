@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from zmqlab.endpoints import CLIENT_PORT, parse_endpoint
-from zmqlab.errors import ClusterError, PortInUse, SettingsError
-from zmqlab.lab import fleet, run_folders
+from zmqlab.errors import ClusterError, PortInUse, SettingsError, ZmqlabError
+from zmqlab.lab import fleet, hosts, run_folders
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
 from zmqlab.lab.load_run import Evidence
@@ -36,7 +36,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def fake(path: Path, nodes: int = 2, **more: object) -> Cluster:
+def fake(path: Path | None, nodes: int = 2, **more: object) -> Cluster:
     return Cluster(nodes, run_dir=path, host=LocalHost(FAKE), **{"keys": False, **more})  # type: ignore[arg-type]
 
 
@@ -174,6 +174,17 @@ def test_folders_are_for_their_user_alone(temporary: Path, tmp_path: Path) -> No
         with Cluster(1, run_dir=path, host=LocalHost(FAKE), keys=False) as cluster:
             assert cluster.run_dir.stat().st_mode & 0o777 == 0o700
             assert (cluster.run_dir / "owner").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("ports", ["20000-20000", "nonsense"])
+def test_a_start_that_failed_before_there_was_a_log_keeps_no_empty_folder(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, ports: str
+) -> None:
+    """Its folder was kept as evidence, and held nothing but its own mark."""
+    monkeypatch.setenv(hosts.PORTS_VARIABLE, ports)
+    with pytest.raises(ZmqlabError):
+        fake(None).start()
+    assert list(temporary.iterdir()) == []
 
 
 # -- what crashes left -----------------------------------------------------------------------------------------------

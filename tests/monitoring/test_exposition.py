@@ -291,7 +291,7 @@ STRANGERS = [Member(node_id=3, name="node3", host="h", port=1)]
     [
         (a_view(a_status()), ""),
         (a_view(a_status(lag=1_000)), ""),
-        (a_view(a_status(lag=1_001)), "1001 entries behind"),
+        (a_view(a_status(lag=1_001)), "1,001 entries behind"),
         (a_view(a_status(leader_id=0)), "no leader known in term 7"),
         (a_view(a_status(), closing=True), "closing: requests are refused"),
         (a_view(a_status(role="removed")), "it was removed from its group"),

@@ -130,7 +130,7 @@ def test_a_log_that_cant_be_written_is_status_8(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file in its place")
     finished = run_node("--node", "node0", "--port", str(free_base_ports(1)[0]), "--run-dir", str(tmp_path))
     assert finished.returncode == 8
-    assert "the log below" in one_line(finished)
+    assert f"the log below {tmp_path}/logs can't be written: File exists. Give" in one_line(finished)
 
 
 def test_another_nodes_journal_is_status_4(tmp_path: Path) -> None:

@@ -20,11 +20,6 @@ def address(node_id: int) -> str:
     return f"tcp://127.0.0.1:{5_000 + node_id}"
 
 
-@pytest.fixture
-def network() -> Network:
-    return Network()
-
-
 def add(network: Network, node_id: int = NEW) -> None:
     """Ask again and again until the new node votes."""
     for _ in range(10 * RAFT.election_ticks):

@@ -89,7 +89,7 @@ def test_an_ack_is_a_choice_of_replication(name: str, ack: str, chosen: str) -> 
 
 
 def test_wrong_choices_are_refused_before_anything_starts() -> None:
-    with pytest.raises(SettingsError, match="ack 'all': choose quorum, leader or none"):
+    with pytest.raises(SettingsError, match="ack is 'all': choose quorum, leader or none"):
         Cluster(ack="all")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="answers in its own way"):
         Cluster(ack="leader", replication="broadcast")

@@ -45,6 +45,7 @@ def test_its_page_draws_both_curves_and_the_knee(tmp_path: Path) -> None:
     assert page.count(">orders a second offered</text>") == 4
     assert ">ms</text>" in page
     assert ">orders/s</text>" in page
+    assert re.search(r"<td>memory</td><td>[\d.,]+ GiB</td>", page), "and says what it was measured on"
 
 
 def test_a_knee_that_was_not_reached_is_not_named(tmp_path: Path) -> None:

@@ -74,6 +74,15 @@ def test_a_report_says_what_happened(runs: list[Run]) -> None:
         assert "seconds since the first order was due" in picture or "share of the orders (%)" in picture
 
 
+def test_a_silence_of_one_of_several_groups_is_drawn_as_a_silence(tmp_path: Path) -> None:
+    """Its label names the group."""
+    judged = judged_run()
+    judged.result.report.result.client_groups = [0, 1]
+    page = run_page(Run.keep(judged, tmp_path))
+    assert re.search(r'<rect class="silent"[^>]*><title>no answer of group 0', page)
+    assert '<i class="silent">no answer came</i>' in page
+
+
 def test_a_report_of_repetitions_shows_them_together_first(runs: list[Run]) -> None:
     page = run_page(runs[0])
     assert page.count("<details open>") == 1

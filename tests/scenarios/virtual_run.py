@@ -69,7 +69,7 @@ class Running:
     def __init__(self, time: Moments, ends_s: float) -> None:
         self._time = time
         self._ends = 100 + ends_s
-        self.settings = SimpleNamespace(rate=1_000.0, stages=(), duration_s=ends_s)
+        self.settings = SimpleNamespace(rate_text="1,000 orders/s", duration_s=ends_s)
 
     def start(self) -> None:
         """It has begun."""

@@ -75,7 +75,7 @@ def test_an_empty_chart_says_what_to_do(charts: AllCharts) -> None:
     notes = [model for name, model in found.items() if name.endswith("_empty")]
     assert len(notes) == 7
     assert all(note.visible for note in notes)
-    assert "press start" in found["throughput_empty"].text
+    assert "start the load" in found["throughput_empty"].text
 
 
 def test_the_words_go_when_there_is_something_to_see(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
@@ -245,3 +245,29 @@ def test_trades_are_heard_only_while_a_page_shows_them(cluster: FakeCluster, mon
     watch.stop()
     watch.stop()
     assert cluster.feed._trade_callbacks == []
+
+
+def test_a_chart_that_was_out_of_sight_shows_what_there_was_when_all_has_ended(
+    cluster: FakeCluster, sampler: Sampler
+) -> None:
+    """After *Run All* the reader came back to a chart of a stopped cluster, and it said: no orders yet."""
+    chart = ThroughputChart(cast(Cluster, cluster))
+    sent: list[dict[str, Any]] = []
+    chart.send = lambda message, buffers=None: sent.append(message)  # type: ignore[method-assign]
+
+    def say(what: str) -> None:
+        chart._on_message(None, {"say": what, "view": "page", "seq": len(sent)}, [])
+
+    say("ready")
+    chart._tick()
+    assert ["throughput_empty", "visible", True] in [list(each) for each in sent[-1]["set"]]
+    say("hidden")
+    busy(cluster, sampler)
+    cluster.stop()
+    sampler._tell()  # as its thread does at its end
+    assert len(sent) == 1
+    chart._pushes.flow._pushed_s -= 1.0
+    say("visible")
+    assert sent[-1]["key"]
+    assert ["throughput_empty", "visible", False] in [list(each) for each in sent[-1]["set"]]
+    chart.close()

@@ -60,8 +60,8 @@ class Rig:
 
     def column(self, name: str) -> list[float]:
         """Of the rows of the last push."""
-        message, buffers = self.sent[-1]
-        _, names, _ = message["streams"][0]
+        names = next(message["streams"][0][1] for message, _ in reversed(self.sent) if message["key"])
+        _, buffers = self.sent[-1]
         return np.frombuffer(buffers[0], "<f8").reshape(len(names), -1)[names.index(name)].tolist()
 
 
@@ -232,3 +232,16 @@ def test_the_last_frame_of_a_cluster_that_stops(rig: Rig) -> None:
     assert rig.column("look2") == [Look.DEAD], "it had"
     assert rig.picture._beat == -1
     assert rig.picture._state == {"alive": False, "ended": True}
+
+
+def test_a_picture_that_was_out_of_sight_shows_how_a_cluster_has_ended(rig: Rig) -> None:
+    rig.say("ready")
+    rig.turn()
+    rig.say("hidden")
+    rig.cluster.stop()
+    rig.sampler._tell()
+    assert len(rig.sent) == 1
+    rig.picture._pushes.flow._pushed_s -= 1.0
+    rig.say("visible", 1)
+    assert rig.sent[-1][0]["key"]
+    assert rig.column("look0")[-1] == Look.ENDED

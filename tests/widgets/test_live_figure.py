@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class Page:
             return
         self.seq = message["seq"]
         for (_, names, keep), buffer in zip(message["streams"], buffers, strict=True):
+            names = names or tuple(self.columns)
             for name, added in zip(names, np.frombuffer(buffer, "<f8").reshape(len(names), -1).tolist(), strict=True):
                 old = [] if message["key"] else self.columns[name]
                 self.columns[name] = (old + added)[-keep:]
@@ -60,7 +62,7 @@ class Rig:
     def frame(self) -> Frame:
         frame = Frame(self.now_s * 1000)
         names = self.names
-        frame.streams["series"] = Stream(self.ring.total, names, lambda count: self.ring.newest(names, count))
+        frame.streams["series"] = Stream(self.ring.total, names, partial(self.ring.table, names))
         frame.tables["marks"] = dict(self.table)
         frame.properties["y", "end"] = self.top
         return frame

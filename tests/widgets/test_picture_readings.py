@@ -111,12 +111,17 @@ def test_a_node_is_behind_that_has_not_applied_what_was_committed_half_a_second_
     assert (looks["node0"], looks["node1"], looks["node2"]) == (Look.LEADER, Look.FOLLOWER, Look.BEHIND)
 
 
+def newest_row(readings: PictureReadings) -> dict[str, float]:
+    """What a page would get of a row that is made now, by column."""
+    readings.sample(time.time_ns())
+    stream = readings.frame(time.time_ns(), "").streams["rows"]
+    return dict(zip(stream.names, stream.newest(1)[:, -1], strict=True))
+
+
 def test_a_row_says_what_nodes_say(cluster: FakeCluster, sampler: Sampler, readings: PictureReadings) -> None:
     cluster.say("node1", applied_index=7, last_index=12, election_due_ms=150, election_timeout_ms=260, term=4)
     sampler.turn()
-    readings.sample(time.time_ns())
-    stream = readings.frame(time.time_ns(), "").streams["rows"]
-    row = {name: column[-1] for name, column in stream.newest(1).items()}
+    row = newest_row(readings)
     assert (row["applied1"], row["term1"], row["due1"], row["timeout1"]) == (7, 4, 150, 260)
     assert (row["applied_lag1"], row["stored_lag1"]) == (3, -2)
     assert row["look0"] == Look.LEADER
@@ -131,9 +136,8 @@ def test_the_election_timer_is_told_in_real_time_whatever_the_clock_of_the_node(
     for name in cluster.nodes:
         cluster.say(name, election_due_ms=150, election_timeout_ms=260)
     sampler.turn()
-    readings.sample(time.time_ns())
-    row = readings.frame(time.time_ns(), "").streams["rows"].newest(1)
-    timers = [(row[f"due{slot}"][-1], row[f"timeout{slot}"][-1]) for slot in (0, 1, 2)]
+    row = newest_row(readings)
+    timers = [(row[f"due{slot}"], row[f"timeout{slot}"]) for slot in (0, 1, 2)]
     assert timers == [(150, 260), (600, 1_040), (150, 260)]
 
 
@@ -146,8 +150,7 @@ def test_with_several_groups_a_row_says_how_many_a_node_leads(
     sampler.turn()
     rows = [GroupRow(number, leader, 3, {}) for number, leader in enumerate(["node0", "node1", "node0", ""])]
     sampler._nodes.groups = GroupReadings(rows)
-    readings.sample(time.time_ns())
-    row = {name: column[-1] for name, column in readings.frame(time.time_ns(), "").streams["rows"].newest(1).items()}
+    row = newest_row(readings)
     assert [row[f"look{slot}"] for slot in (0, 1)] == [Look.LEADER, Look.FOLLOWER]
     assert row["leads0"] == 2
     assert row["leads1"] == 0, "it is not heard to lead any more"
@@ -161,12 +164,6 @@ def say_in_groups(cluster: FakeCluster) -> None:
             known = {"group": group, "shards": 3, "role": "leader" if name == leader else "follower", "term": term}
             known |= {"commit_index": 900, "last_index": 905, "applied_index": 100 if name == "node2" else 900}
             cluster.say(name, election_due_ms=90, election_timeout_ms=200, **known)
-
-
-def newest_row(readings: PictureReadings) -> dict[str, float]:
-    readings.sample(time.time_ns())
-    stream = readings.frame(time.time_ns(), "").streams["rows"]
-    return {name: column[-1] for name, column in stream.newest(1).items()}
 
 
 def test_of_one_group_a_row_has_what_the_overview_has_not(

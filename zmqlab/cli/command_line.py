@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -100,7 +101,7 @@ def carry_out(arguments: Sequence[str]) -> int:
         print(f"{prefix}: {_one_line(error)}", file=sys.stderr)
         return error.exit_status
     except _CommandLineError as error:
-        print(f"{prefix}: {_one_line(error)} ({prefix} --help explains)", file=sys.stderr)
+        print(f"{prefix}: {_one_line(error)} ({_that_explains(command)} --help explains)", file=sys.stderr)
         return EXIT_USAGE
     except OSError as error:
         print(f"{prefix}: {_what_failed(error)}", file=sys.stderr)
@@ -125,9 +126,26 @@ def _drop_output() -> None:
     os.close(nowhere)
 
 
+def _that_explains(command: str) -> str:
+    """What a person asks for help: the command, or all of it if there is no such command."""
+    known = {each.name for each in app.registered_commands}
+    return f"zmqlab {command}" if command in known else "zmqlab"
+
+
+_PLAIN_WORDS = (
+    (r"Input should be a valid integer\b.*", "it must be a whole number"),
+    (r"Input should be a valid number\b.*", "it must be a number"),
+    (r"Input should be greater than or equal to (\S+)", r"it must be at least \1"),
+    (r"Input should be less than or equal to (\S+)", r"it must be at most \1"),
+)
+"""What typer's validation says, for people. What is not listed stays as it is."""
+
+
 def _one_line(error: Exception) -> str:
-    text = error.format_message() if hasattr(error, "format_message") else str(error)
-    return " ".join(text.split())
+    text = " ".join((error.format_message() if hasattr(error, "format_message") else str(error)).split())
+    for said, plain in _PLAIN_WORDS:
+        text = re.sub(said, plain, text)
+    return text
 
 
 def _usable(stream: TextIO | None) -> TextIO:

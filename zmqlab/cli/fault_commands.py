@@ -19,6 +19,7 @@ import typer
 from zmqlab.cli.load_commands import (
     FACTOR_OPTION,
     FRESH_OPTION,
+    HISTORY_OPTION,
     KEEP_OPTION,
     REPLICATION_OPTION,
     RUN_DIR_OPTION,
@@ -37,6 +38,7 @@ from zmqlab.cli.output import (
 )
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import DEFAULT_REPLICATION, parse_duration, parse_rate
+from zmqlab.wording import counted
 
 if TYPE_CHECKING:
     from zmqlab.cli.terminal import LiveRun
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
 FOCUSES = "figure-8, members, ahead, snapshots, crashes, reads, moves, forwards, sessions or outage."
 NONE: frozenset[Any] = frozenset()
 """Events of the cluster that are told beside the story of a scenario, which tells them itself."""
-
-HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, as lines of JSON.", metavar="FILE")
 
 
 def sim(
@@ -277,7 +277,7 @@ def _follow(live: LiveRun, phase: str) -> None:
 
 
 def _counters(state: TortureState) -> list[str]:
-    return [f"{state.faults} {'fault' if state.faults == 1 else 'faults'} over", f"last gap {state.gap_ms:,.0f} ms"]
+    return [f"{counted(state.faults, 'fault')} over", f"last gap {state.gap_ms:,.0f} ms"]
 
 
 def _try_many(first_seed: int, runs: int, settings: SimSettings, jobs: int) -> int:

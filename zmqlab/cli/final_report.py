@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from zmqlab.cli.styled_lines import Line, Span, as_lines, labelled, wrapped
 from zmqlab.tables import text_table
+from zmqlab.wording import counted
 
 if TYPE_CHECKING:
     from zmqlab.judge.verdict import LoadResult
@@ -118,7 +119,7 @@ def of_torture(result: TortureResult, per_group: bool = False) -> list[Block]:
     return [
         Said(),
         *_of_load(result.load),
-        Said(f"{len(result.outcomes)} faults, seed {result.settings.get('seed')}", "title"),
+        Said(f"{counted(len(result.outcomes), 'fault')}, seed {result.settings.get('seed')}", "title"),
         Rows(HEAD, result.rows()),
         Said(),
         *of_groups,
@@ -131,9 +132,6 @@ def of_torture(result: TortureResult, per_group: bool = False) -> list[Block]:
 def of_scenario(result: ScenarioResult, with_story: bool) -> list[Block]:
     """Of ``run``: the story, unless it has been told already; what was expected, and what was."""
     story = [Figure(f"{line.at_s:7.2f} s", line.text) for line in result.story] if with_story else []
-    met = sum(each.ok is True for each in result.expectations)
-    said = "as expected" if result.ok else "NOT AS EXPECTED"
-    title = f"{result.name}: {said}, {met} of {len(result.expectations)} expectations met, seed {result.seed}"
     style = "good" if result.ok else "bad" if result.exit_status == 1 else "warn"
     return [
         *story,
@@ -143,7 +141,7 @@ def of_scenario(result: ScenarioResult, with_story: bool) -> list[Block]:
         *(Said(f"PROBLEM: {problem}", "bad") for problem in result.problems),
         *_places(result.run_dir, ", ".join(result.kept)),
         Said(),
-        Said(title, style),
+        Said(result.title, style),
     ]
 
 
@@ -208,6 +206,6 @@ def _places(run_dir: str, kept: str) -> list[Block]:
 def _verdict(what: str, outcome: str, load: LoadResult) -> Said:
     """The last line. A threshold that was crossed breaks no promise, and is told beside it."""
     crossed = sum(check.ok is False for check in load.thresholds)
-    count = "1 threshold was" if crossed == 1 else f"{crossed} thresholds were"
+    count = counted(crossed, "threshold was", "thresholds were")
     style = "warn" if crossed and outcome == "passed" else OUTCOMES[outcome]
     return Said(f"{what}: {outcome.upper()}" + (f", but {count} crossed" if crossed else ""), style)

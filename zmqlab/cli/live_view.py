@@ -28,6 +28,7 @@ from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import NS_PER_MS, LoadFigures, response_time_of
 from zmqlab.tables import text_table
 from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wording import counted
 
 COLUMN_S = 0.5
 """The time of one bar: fifty of them, in a terminal of 80 columns, are the last 25 seconds."""
@@ -276,7 +277,7 @@ def _stacked(blocks: Sequence[Sequence[Line]], room: int) -> list[Line]:
 def _cut(lines: Sequence[Line], room: int) -> Sequence[Line]:
     if len(lines) <= room:
         return lines
-    return [*lines[: room - 1], [Span(f"and {len(lines) - room + 1} nodes more", "dim")]]
+    return [*lines[: room - 1], [Span(f"and {counted(len(lines) - room + 1, 'node')} more", "dim")]]
 
 
 def _charts(readings: Readings, width: int, height: int) -> list[Line]:

@@ -21,6 +21,7 @@ from zmqlab.cli.output import (
 from zmqlab.endpoints import is_loopback
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, SettingsError
 from zmqlab.settings import DEFAULT_REPLICATION, parse_duration, parse_rate
+from zmqlab.wording import counted
 
 if TYPE_CHECKING:
     from zmqlab.cli.terminal import LiveRun
@@ -45,9 +46,21 @@ STAGES_OPTION = typer.Option(
 DURATION_OPTION = typer.Option(
     "", "--duration", help="How long to send, as in 10s or 2m.", show_default="10s, or until the last stage"
 )
+
+
+def _expect_room(folder: Path | None) -> Path | None:
+    """The folder in which runs are to be kept. Raises SettingsError before anything runs for nothing."""
+    if folder is not None:
+        from zmqlab.runs.kept_run import expect_room
+
+        expect_room(folder)
+    return folder
+
+
 KEEP_OPTION = typer.Option(
     None,
     "--keep",
+    callback=_expect_room,
     help="Keep the run: figures, events, histograms and evidence go to a new folder in DIR. zmqlab report shows it.",
     metavar="DIR",
 )
@@ -75,11 +88,11 @@ ACK_OPTION = typer.Option(
     "quorum", "--ack", help="An order is done when a majority has it (quorum), the leader (leader), once sent (none)."
 )
 GENERATORS_OPTION = typer.Option(
-    1, "--generators", min=1, max=64, help="How many processes make the load, each an equal share of it."
+    1, "--generators", min=1, help="How many processes make the load, each an equal share of it."
 )
+HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
 TRACED_S = 3_600.0
 """Until the process ends, or for an hour."""
-HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
 
 
 def quick(
@@ -247,17 +260,13 @@ def watched_to_its_end(load: LoadClient, live: LiveRun, traced: float = 0.0) -> 
 
 def nodes_text(count: int, shards: int = 1) -> str:
     """How many nodes, for people."""
-    said = "1 node" if count == 1 else f"{count} nodes"
+    said = counted(count, "node")
     return said if shards == 1 else f"{said}, {shards} shards"
 
 
 def offered_text(settings: LoadSettings, generators: int = 1) -> str:
-    """The rate, for people."""
-    said = "as fast as it can" if settings.rate is None else f"{settings.rate:,.0f} orders/s"
-    if settings.stages:
-        rates = [stage.rate for stage in settings.stages]
-        said = f"{min(rates):,.0f} to {max(rates):,.0f} orders/s"
-    return said if generators == 1 else f"{said} from {generators} generators"
+    """The rate, and how many processes make it, for people."""
+    return settings.rate_text if generators == 1 else f"{settings.rate_text} from {generators} generators"
 
 
 def _generators(count: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, node_list
 from zmqlab.endpoints import CLIENT_PORT, parse_endpoint
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, RequestTimeout
 from zmqlab.settings import parse_duration
+from zmqlab.wording import counted
 
 if TYPE_CHECKING:
     from zmqlab.lab.feed import MetricsFeed
@@ -49,7 +50,7 @@ def trace(
         _tell(traces, len(shown))
         if not shown:
             return EXIT_FAILED
-        title = f"{len(feed.newest())} nodes, {seconds:g} s, {share:.0%} of the requests{traces.where}"
+        title = f"{counted(len(feed.newest()), 'node')}, {seconds:g} s, {share:.0%} of the requests{traces.where}"
         typer.echo(f"picture: {write_page(out, diagrams_page(shown, title))}")
     return EXIT_OK
 
@@ -64,8 +65,9 @@ def _listen(feed: MetricsFeed, endpoints: Sequence[str]) -> None:
 
 
 def _tell(traces: Traces, pictures: int) -> None:
-    seen = f"{len(traces.orders()):,} orders{traces.where} traced, {len(traces.elections())} elections"
-    typer.echo(f"{seen}, {traces.since().dropped:,} records dropped")
+    orders, elections = counted(len(traces.orders()), "order"), counted(len(traces.elections()), "election")
+    dropped = counted(traces.since().dropped, "record")
+    typer.echo(f"{orders}{traces.where} traced, {elections}, {dropped} dropped")
     for name in sorted(traces.other_clocks):
         typer.echo(f"{name} runs on another machine: its times can't be compared, and it is left out")
     if not pictures:

@@ -145,8 +145,8 @@ def ask_all(
                 break
             for socket, _ in poller.poll(max(1, int(remaining_ms))):
                 endpoint, nonce = asked[socket]
-                answer = _receive(socket, nonce)
-                if answer is not None:
+                answer = answer_in(socket.recv_multipart())
+                if answer is not None and answer.nonce == nonce:
                     answers[endpoint] = answer
     finally:
         for socket in asked:
@@ -278,13 +278,9 @@ def _statuses_in(answers: dict[str, control.Answer]) -> dict[str, NodeStatus]:
     return {endpoint: answer.status for endpoint, answer in answers.items() if isinstance(answer, control.StatusAnswer)}
 
 
-def _receive(socket: net.Socket, nonce: int) -> control.Answer | None:
-    """The answer to ``nonce``, or None for anything else."""
-    frames = socket.recv_multipart()
-    try:
-        if len(frames) != 1 or parse_header(frames[0])[0] != ANSWER:
-            return None
-        answer = control.decode_answer(frames[0])
-    except FrameError:
-        return None
-    return answer if answer.nonce == nonce else None
+def answer_in(message: Sequence[bytes]) -> control.Answer | None:
+    """The answer that a message carries; None if it carries something else."""
+    with contextlib.suppress(FrameError):
+        if len(message) == 1 and parse_header(message[0])[0] == ANSWER:
+            return control.decode_answer(message[0])
+    return None

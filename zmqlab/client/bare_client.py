@@ -55,7 +55,8 @@ class BareAnswer(NamedTuple):
     def __repr__(self) -> str:
         again = ", the first answer again" if self.replayed else ""
         reports = "".join(f", {report}" for report in self.reports)
-        return f"<{self.status} at log index {self.log_index}{again}{reports}>"
+        at = f" at log index {self.log_index}" if self.log_index else ""
+        return f"<{self.status}{at}{again}{reports}>"
 
 
 class BareClient:

@@ -159,9 +159,10 @@ def _expect_in_sync(raft: RaftByQuorum, index: int) -> None:
     for voter in raft.configuration.voters:
         progress = raft.progress.get(voter)
         if progress is not None and is_heard(raft, voter) and progress.match_index < index:
+            ago = raft.ticks - progress.heard_at
             raise Violation(
                 f"in sync: leader {raft.node_id} calls {index} done, but node {voter}, which answered"
-                f" {raft.ticks - progress.heard_at} ticks ago, has stored only {progress.match_index}"
+                f" {ago} tick{'' if ago == 1 else 's'} ago, has stored only {progress.match_index}"
             )
 
 

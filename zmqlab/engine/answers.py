@@ -110,7 +110,8 @@ class Answers:
         self._following = following
         self._wishes: dict[int, tuple[int, bool]] = {}
         """Node -> what it has asked for itself, the newest that was heard: its life by then, and whether it leaves. In
-        one life it asks to be taken in, and then to be let go. The node that was heard last stands last."""
+        one life it asks to be taken in, and then to be let go, or a person lets it go. The node that was heard last
+        stands last."""
 
     def handle(self, query: Query, reply: Reply) -> None:
         """Answer ``query`` now or, if it must wait for a read index, later."""
@@ -215,7 +216,7 @@ class Answers:
         if query.name and not is_node_name(query.name):
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.name[:40]!r} is no name of a node")
         if self._is_late(query, leaves=False):
-            said = "that node has been started again since, or has asked to leave"
+            said = "that node has been started again since, or was let go: start it again to have it back"
             return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)
         if query.name:
             self._peers.note_name(query.node_id, query.name)
@@ -239,7 +240,15 @@ class Answers:
             change = self._following.release(query.node_id, address, asks_itself=query.life > 0)
         if change is None:
             change = self._replica.replication.remove_member(query.node_id)
+        if not query.life and change in (Change.DONE, Change.UNDER_WAY):
+            self._end_life(query.node_id)
         return self._outcome(query.nonce, change)
+
+    def _end_life(self, node_id: int) -> None:
+        """A person lets the node go, which may still ask to be taken in. It asked before that."""
+        if node_id in self._wishes:
+            life, _ = self._wishes[node_id]
+            self._wishes[node_id] = life, True
 
     def _is_late(self, query: AddMemberQuery | RemoveMemberQuery, leaves: bool) -> bool:
         """Whether a node's question for itself comes after one that it asked later.

@@ -189,7 +189,7 @@ class AssemblyOfShards(Assembly):
             self.founders, self.roster = founders, roster
             self._decide(NO_MEMBERS)
         else:  # those with its groups may have come, or have moved, since the founding
-            self._named = tuple(dict.fromkeys((*self._settings.peers, *roster.nodes)))
+            self._named = tuple(dict.fromkeys((*self._settings.peers, *roster.places)))
 
 
 class JoiningCluster(FirstStart):
@@ -277,7 +277,7 @@ class JoiningCluster(FirstStart):
                     tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders)
                 )
                 self.roster = roster
-                self._named = tuple(dict.fromkeys((*self._first_named, *roster.nodes)))
+                self._named = tuple(dict.fromkeys((*self._first_named, *roster.places)))
             if not self._known_as and self.own_id in self.founders.members:
                 self._decide(self.founders)
                 return

@@ -168,7 +168,7 @@ class Hosting:
         if self._is_closing or is_needless or (is_leader and placing.is_in):
             joining.end()
         if joining.origin is None:
-            joining.tick(placing.roster.nodes)
+            joining.tick(placing.roster.places)
             if group is not None and group.following is not None:  # it may lead, and asks no other node then
                 group.following.admit(placing.node_id, placing.own_address)
             return

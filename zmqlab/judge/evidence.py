@@ -48,6 +48,17 @@ class LogPiece(NamedTuple):
     entries: Sequence[LogEntry]
 
 
+def ask_for_log(endpoint: str, from_index: int, max_bytes: int, timeout_s: float, group: int = 0) -> LogPiece:
+    """What a node has of its log from ``from_index`` on, as much as ``max_bytes`` hold.
+
+    Raises:
+        ZmqlabError: it does not answer, or refuses.
+    """
+    query = control.LogQuery(ask.new_nonce(), from_index=from_index, max_bytes=max_bytes)
+    answer = ask.ask_one(endpoint, query, control.LogAnswer, timeout_s, group)
+    return LogPiece(answer.first_index, [LogEntry(*entry) for entry in answer.entries])
+
+
 class Acknowledgements(Sequence[Acknowledgement]):
     """The ledger of a run, whose records are unpacked only as they are looked at."""
 
@@ -188,16 +199,13 @@ def _pull(endpoint: str, last_index: int, group: int) -> LogPiece:
     entries: list[LogEntry] = []
     next_index, first_index = 1, 0
     while next_index <= last_index:
-        query = control.LogQuery(ask.new_nonce(), from_index=next_index, max_bytes=PULL_BYTES)
-        answer = ask.ask_one(endpoint, query, control.LogAnswer, ASK_TIMEOUT_S, group)
-        if not first_index:
-            first_index = max(1, answer.first_index)
-        if not answer.entries:
-            if next_index < answer.first_index:
-                next_index = answer.first_index
-                continue
+        piece = ask_for_log(endpoint, next_index, PULL_BYTES, ASK_TIMEOUT_S, group)
+        first_index = first_index or max(1, piece.first_index)
+        if not piece.entries and next_index < piece.first_index:
+            next_index = piece.first_index
+            continue
+        if not piece.entries:
             break
-        piece = [LogEntry(*entry) for entry in answer.entries]
-        entries += [entry for entry in piece if next_index <= entry.log_index <= last_index]
-        next_index = piece[-1].log_index + 1
+        entries += [entry for entry in piece.entries if next_index <= entry.log_index <= last_index]
+        next_index = piece.entries[-1].log_index + 1
     return LogPiece(first_index, entries)

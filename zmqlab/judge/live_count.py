@@ -34,6 +34,7 @@ from zmqlab.load.order_flow import Rows
 from zmqlab.wire import client as wire
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.records import COMMAND
+from zmqlab.wording import counted
 
 RECENT = 131_072
 """Entries of the log that are kept: half a minute at 4,000 requests a second."""
@@ -72,7 +73,7 @@ class SoFar:
         lost = f"{self.lost:,} lost" + (f", {self.misplaced:,} out of place" if self.misplaced else "")
         twice = "twice not counted" if self.twice is None else f"{self.twice:,} twice"
         until = f" until {self.age_s:,.0f} s ago" if self.age_s >= 1 else ""
-        return f"of {self.looked_up:,} orders acknowledged{until}: {lost}, {twice}"
+        return f"of {counted(self.looked_up, 'order')} acknowledged{until}: {lost}, {twice}"
 
     @property
     def how(self) -> str:
@@ -82,7 +83,7 @@ class SoFar:
             "index that the client was told. Twice: what a node has applied beyond the orders in its log. The verdict "
             "looks at everything once more"
         )
-        return f"{said}. {self.missed:,} orders came too late to be looked up" if self.missed else said
+        return f"{said}. {counted(self.missed, 'order')} came too late to be looked up" if self.missed else said
 
 
 def over_groups(found: Sequence[SoFar]) -> SoFar:

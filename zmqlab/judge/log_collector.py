@@ -23,15 +23,16 @@ import tempfile
 import threading
 import time
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import NamedTuple, Protocol, overload
 
-from zmqlab.client import ask
 from zmqlab.errors import ZmqlabError
+from zmqlab.judge.evidence import ask_for_log
 from zmqlab.judge.replay import LogEntry
-from zmqlab.wire import control
 
 COLLECT_POLL_S = 0.25
 """Between two questions during a run."""
@@ -100,32 +101,46 @@ class CollectedLog:
         """Where the data of the entry at index ``first_index + i`` ends in the file."""
         self._terms = array("Q")
         self._kinds = bytearray()
-        """The shortest of the three while an entry is appended, so that it counts as the length."""
+        """The shortest of the three while entries are appended, so that it counts as the length."""
 
-    def append(self, entry: LogEntry) -> bool:
-        """Keep the next entry; False if there is no room, and then ``problem`` says why."""
-        assert entry.log_index == self.next_index, f"entry {entry.log_index} does not follow {self.next_index - 1}"
+    def append(self, entries: Sequence[LogEntry]) -> bool:
+        """Keep the next entries, by one call of the system. False if there is no room for all of them: those at the
+        beginning for which there is are kept, and ``problem`` says why not the rest. If the disk refuses, none is."""
         start = self._ends[-1] if self._ends else 0
-        if start + len(entry.data) > self._max_bytes:
-            self.problem = f"the log was collected up to {self._max_bytes:,} bytes and no further"
-            return False
+        ends = list(accumulate((len(entry.data) for entry in entries), initial=start))[1:]
+        for log_index, entry in enumerate(entries, self.next_index):
+            assert entry.log_index == log_index, f"entry {entry.log_index} does not follow {log_index - 1}"
+        fitting = entries[: bisect_right(ends, self._max_bytes)]
         try:
-            if os.pwrite(self._file.fileno(), entry.data, start) < len(entry.data):
-                raise OSError("no room for a whole entry")
+            data = b"".join([entry.data for entry in fitting])
+            if os.pwrite(self._file.fileno(), data, start) < len(data):
+                raise OSError("no room for whole entries")
         except OSError as error:
             self.problem = f"the log could not be collected any further: {error}"
             return False
-        self._ends.append(start + len(entry.data))
-        self._terms.append(entry.term)
-        self._kinds.append(entry.kind)
-        return True
+        self._ends.extend(ends[: len(fitting)])
+        self._terms.extend(entry.term for entry in fitting)
+        self._kinds.extend(entry.kind for entry in fitting)
+        if len(fitting) < len(entries):
+            self.problem = f"the log was collected up to {self._max_bytes:,} bytes and no further"
+        return len(fitting) == len(entries)
 
     def at(self, log_index: int) -> LogEntry:
         """The entry at a log index from ``first_index`` on, below ``next_index``."""
-        position = log_index - self.first_index
-        start = self._ends[position - 1] if position else 0
-        data = os.pread(self._file.fileno(), self._ends[position] - start, start)
-        return LogEntry(log_index, self._terms[position], self._kinds[position], data)
+        return self.between(log_index, log_index + 1)[0]
+
+    def between(self, from_index: int, to_index: int) -> list[LogEntry]:
+        """The entries from ``from_index`` on, at least ``first_index``, and below ``to_index``, at most ``next_index``;
+        by one call of the system."""
+        first, count = from_index - self.first_index, to_index - from_index
+        base = self._ends[first - 1] if first else 0
+        ends = self._ends[first : first + count]
+        data = os.pread(self._file.fileno(), (ends[-1] if ends else base) - base, base)
+        starts = [base, *ends][:-1]
+        return [
+            LogEntry(from_index + place, self._terms[at], self._kinds[at], data[start - base : end - base])
+            for place, (at, start, end) in enumerate(zip(range(first, first + count), starts, ends, strict=True))
+        ]
 
     def index_before_end(self, entries: int, max_bytes: int) -> int:
         """The index so many entries before the next one, nearer to it if their data were more than ``max_bytes``."""
@@ -272,37 +287,38 @@ class LogCollector:
         """Ask a node for the next entries; whether it had any."""
         if self.full:
             return False
-        query = control.LogQuery(ask.new_nonce(), self.log.index_before_end(OVERLAP, PIECE_BYTES // 4), PIECE_BYTES)
+        from_index = self.log.index_before_end(OVERLAP, PIECE_BYTES // 4)
         try:
-            answer = ask.ask_one(endpoint, query, control.LogAnswer, COLLECT_TIMEOUT_S, self._group)
+            piece = ask_for_log(endpoint, from_index, PIECE_BYTES, COLLECT_TIMEOUT_S, self._group)
         except ZmqlabError:
             return False  # another node will answer, or this one later
-        self._first_of[endpoint] = answer.first_index
-        self._more = sum(len(data) for *_, data in answer.entries) > PIECE_BYTES // 2
-        return self.take(list(map(LogEntry._make, answer.entries)), endpoint)
+        self._first_of[endpoint] = piece.first_index
+        self._more = sum(len(entry.data) for entry in piece.entries) > PIECE_BYTES // 2
+        return self.take(piece.entries, endpoint)
 
     def take(self, entries: Sequence[LogEntry], endpoint: str) -> bool:
         """Compare the entries that are known and keep those that follow; whether any followed."""
-        before = next_index = self.log.next_index
+        before = self.log.next_index
         if self.listener is not None:
             self.listener(entries, endpoint)
+        again = [entry for entry in entries if self.log.first_index <= entry.log_index < before]
+        if again:
+            first = min(entry.log_index for entry in again)
+            known = self.log.between(first, max(entry.log_index for entry in again) + 1)
+            for entry in again:
+                self._compare(known[entry.log_index - first], entry, endpoint)
+        following: list[LogEntry] = []
         for entry in entries:
-            if entry.log_index < self.log.first_index:
-                continue
-            if entry.log_index < next_index:
-                self._compare(entry, endpoint)
-            elif entry.log_index > next_index:
+            if entry.log_index == before + len(following):
+                following.append(entry)
+            elif entry.log_index > before:
                 break  # that node has compacted what is next
-            elif not self.log.append(entry):
-                self.full = True
-                break
-            else:
-                next_index += 1
-        return next_index > before
+        if following and not self.log.append(following):
+            self.full = True
+        return self.log.next_index > before
 
-    def _compare(self, told: LogEntry, endpoint: str) -> None:
+    def _compare(self, known: LogEntry, told: LogEntry, endpoint: str) -> None:
         self.compared += 1
-        known = self.log.at(told.log_index)
         if known != told and len(self.conflicts) < MAX_CONFLICTS:
             self.conflicts.append(Conflict(told.log_index, known, told, endpoint))
 

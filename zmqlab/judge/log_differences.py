@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from zmqlab.client import ask
 from zmqlab.errors import FrameError, ZmqlabError
+from zmqlab.judge.evidence import LogPiece, ask_for_log
 from zmqlab.judge.replay import LogEntry
 from zmqlab.raft.messages import EntryKind
 from zmqlab.wire import client as wire
-from zmqlab.wire import control
 from zmqlab.wire.frames import REQUEST, parse_header
 
 PIECE_BYTES = 1_048_576
@@ -61,11 +61,11 @@ def where_logs_part(endpoints: Sequence[str], start: int = 1, group: int = 0) ->
     index = start
     while len(names) > 1:
         pieces = {name: piece for endpoint, name in names.items() if (piece := _piece(endpoint, index, group))}
-        start = max((first for first, _ in pieces.values()), default=1)
+        start = max((piece.first_index for piece in pieces.values()), default=1)
         if start > index:
             index = start
             continue
-        logs = {name: entries for name, (_, entries) in pieces.items()}
+        logs = {name: piece.entries for name, piece in pieces.items()}
         common = min(map(len, logs.values()), default=0)
         for place in range(common):
             there = {name: entries[place] for name, entries in logs.items()}
@@ -77,11 +77,9 @@ def where_logs_part(endpoints: Sequence[str], start: int = 1, group: int = 0) ->
     return None
 
 
-def _piece(endpoint: str, from_index: int, group: int) -> tuple[int, list[LogEntry]] | None:
-    """The oldest index that a node has, and entries from ``from_index`` on; None if it does not answer."""
+def _piece(endpoint: str, from_index: int, group: int) -> LogPiece | None:
+    """Entries from ``from_index`` on; None if the node does not answer."""
     try:
-        query = control.LogQuery(ask.new_nonce(), from_index=from_index, max_bytes=PIECE_BYTES)
-        answer = ask.ask_one(endpoint, query, control.LogAnswer, ASK_TIMEOUT_S, group)
+        return ask_for_log(endpoint, from_index, PIECE_BYTES, ASK_TIMEOUT_S, group)
     except ZmqlabError:
         return None
-    return answer.first_index, [LogEntry(*entry) for entry in answer.entries]

@@ -15,6 +15,7 @@ import numpy as np
 
 from zmqlab.judge.real_time import ceilings_of, floors_of, out_of_order
 from zmqlab.judge.replay import BookKey, LogEntry, Replayed, RequestTable, replay
+from zmqlab.wording import counted, joined
 
 Outcome = Literal["passed", "failed", "not judged"]
 
@@ -146,7 +147,9 @@ def nothing_twice(
     """Each request counts once, at the index that was acknowledged, and the nodes applied just as many orders."""
     name = "nothing twice"
     if log.applied_twice:
-        return Check(name, False, f"{len(log.applied_twice):,} requests are applied twice: {log.applied_twice[:SHOWN]}")
+        return Check(
+            name, False, f"{counted(len(log.applied_twice), 'request')} applied twice: {log.applied_twice[:SHOWN]}"
+        )
     told = RequestTable()
     for ack in acknowledgements:
         key = (ack.client_id, ack.request_number)
@@ -161,16 +164,18 @@ def nothing_twice(
     expected = commands_before + log.commands_applied
     for node in nodes:
         if node.orders_applied != expected:
-            return Check(name, False, f"{node.name} applied {node.orders_applied:,} orders, the log says {expected:,}")
-    copies = sum(map(len, log.copies.values()))
-    return Check(name, True, f"{expected:,} orders applied on every node; {copies:,} retries had no effect")
+            return Check(
+                name, False, f"{node.name} applied {node.orders_applied:,} of the log's {counted(expected, 'order')}"
+            )
+    copies = counted(sum(map(len, log.copies.values())), "retry")
+    return Check(name, True, f"{counted(expected, 'order')} applied on every node; {copies} had no effect")
 
 
 def majority_told(told: int, voters: int, unknown: int, last_index: int) -> Check:
     """A majority of the voters has told its state. ``unknown``: acknowledged requests behind the end of their log."""
     detail = f"{told} of {voters} voters told its state, and its log ends at index {last_index:,}"
     if unknown:
-        detail += f": {unknown:,} acknowledged requests stand behind that, where the others may have them"
+        detail += f", before {counted(unknown, 'acknowledged request')} that the others may have"
     return Check("majority asked", None, f"{detail}. Restart nodes until a majority runs, and judge again")
 
 
@@ -197,21 +202,21 @@ def run_complete(totals: RunTotals) -> Check:
     No promise is broken by a cluster that serves no one while no majority runs. But such a run shows nothing.
     """
     name = "run complete"
-    missing = (
-        f"{totals.unanswered:,} orders that were sent have no answer, and {totals.unsent:,} were due and never sent"
-    )
+    missing = f"{counted(totals.unanswered, 'order')} sent and not answered, {totals.unsent:,} due and never sent"
     if totals.problem:
         return Check(name, None, f"the load ended before its time: {totals.problem}")
     if totals.unwaited:
-        return Check(name, True, f"{sum(totals.unwaited):,} requests were sent, and their client waited for no answer")
+        requests = counted(sum(totals.unwaited), "request")
+        return Check(name, True, f"{requests} sent by a client that waits for no answer")
     if totals.refused:
-        detail = f"{totals.refused:,} orders were refused as stale, malformed or forbidden"
+        detail = f"{counted(totals.refused, 'order')} refused as stale, malformed or forbidden"
         return Check(name, None, f"{detail}: does another process use the session, or was its key put out?")
     if not totals.acknowledged:
         return Check(name, None, f"no order was acknowledged; {missing}. Does a majority of the nodes run?")
     if totals.unanswered or (totals.unsent and not totals.served_to_the_end):
         return Check(name, None, f"{missing}. Restart nodes until a majority runs, and run the load again")
-    return Check(name, True, f"{totals.acknowledged:,} orders acknowledged, to the end; all that was sent was answered")
+    orders = counted(totals.acknowledged, "order")
+    return Check(name, True, f"{orders} acknowledged, to the end; all that was sent was answered")
 
 
 def totals_agree(totals: RunTotals, log: Replayed) -> Check:
@@ -223,13 +228,14 @@ def totals_agree(totals: RunTotals, log: Replayed) -> Check:
         return sent_is_applied(totals, log)
     name = "totals agree"
     applied = sum(map(log.applied.of, set(totals.client_ids)))
+    acknowledged = f"{counted(totals.requests, 'request')} acknowledged"
     if applied < totals.requests:
-        return Check(name, False, f"{totals.requests:,} requests were acknowledged, and only {applied:,} are applied")
+        return Check(name, False, f"{acknowledged}, and only {applied:,} applied")
     if applied > totals.requests + totals.open_requests and not totals.problem:
-        detail = f"{applied:,} requests of these sessions are applied, and their client sent only "
+        detail = f"{counted(applied, 'request')} of these sessions applied, and their client sent only "
         detail += f"{totals.requests + totals.open_requests:,}: another process has used a session"
         return Check(name, False, detail)
-    return Check(name, True, f"{totals.requests:,} requests acknowledged, {applied:,} applied")
+    return Check(name, True, f"{acknowledged}, {applied:,} applied")
 
 
 def sent_is_applied(totals: RunTotals, log: Replayed) -> Check:
@@ -255,9 +261,9 @@ def nodes_agree(nodes: Sequence[NodeEvidence], mismatches: int = 0, parting: str
     """
     name = "nodes agree"
     if parting:
-        return Check(name, False, f"{parting}; hashes differed at {mismatches:,} checkpoints")
+        return Check(name, False, f"{parting}; hashes differed at {counted(mismatches, 'checkpoint')}")
     if mismatches:
-        return Check(name, False, f"nodes published different hashes at {mismatches:,} checkpoints")
+        return Check(name, False, f"nodes published different hashes at {counted(mismatches, 'checkpoint')}")
     if not nodes:
         return Check(name, None, "no node told its state: restart nodes until a majority runs, and judge again")
     if len({node.log_index for node in nodes}) > 1:
@@ -272,7 +278,9 @@ def nodes_agree(nodes: Sequence[NodeEvidence], mismatches: int = 0, parting: str
         if len(set(values.values())) > 1:
             return Check(name, False, f"{what} differs at index {nodes[0].log_index}: {_hashes(values)}")
     return Check(
-        name, True, f"{len(nodes)} nodes, state hash {nodes[0].state_hash[:12]} at index {nodes[0].log_index:,}"
+        name,
+        True,
+        f"{counted(len(nodes), 'node')}, state hash {nodes[0].state_hash[:12]} at index {nodes[0].log_index:,}",
     )
 
 
@@ -297,8 +305,8 @@ def order_agrees(acknowledgements: Sequence[Acknowledgement]) -> Check:
                 f"{ack[:2]} stands before it in the log (index {ack.log_index})",
             )
     apart = f", on each of {len(clocks)} clocks by itself" if len(clocks) > 1 else ""
-    detail = f"{len(acknowledgements):,} acknowledgements in real time agree with the log's order{apart}"
-    return Check(name, True, detail)
+    answered = counted(len(acknowledgements), "acknowledgement")
+    return Check(name, True, f"{answered} in real time, in the order of the log{apart}")
 
 
 def answers_agree(acknowledgements: Sequence[Acknowledgement], log: Replayed) -> Check:
@@ -313,7 +321,7 @@ def answers_agree(acknowledgements: Sequence[Acknowledgement], log: Replayed) ->
         if crc != ack.answer_crc:
             wrong.append(ack)
     if wrong:
-        return Check(name, False, f"{len(wrong):,} answers differ from the naive book's: {_requests(wrong)}")
+        return Check(name, False, f"{counted(len(wrong), 'answer')} unlike the naive book's: {_requests(wrong)}")
     return Check(
         name,
         True,
@@ -357,7 +365,7 @@ def reads_agree(
     compared = [read for read in reads if read.key in log.books]
     wrong = [read for read in compared if log.books[read.key] != read.book_crc]
     if wrong:
-        return Check(name, False, f"{len(wrong):,} books differ from the naive book's: {_read(wrong[0])}")
+        return Check(name, False, f"{counted(len(wrong), 'book')} unlike the naive one: {_read(wrong[0])}")
     return Check(
         name,
         True,
@@ -373,7 +381,8 @@ def one_log(conflicts: Sequence[object], compared: int) -> Check:
     """Every node that was asked for a committed entry, at any time, gave the same one."""
     name = "one log"
     if conflicts:
-        return Check(name, False, f"{len(conflicts):,} committed entries differ between nodes: {conflicts[0]}")
+        entries = counted(len(conflicts), "committed entry")
+        return Check(name, False, f"{entries} unlike on two nodes: {conflicts[0]}")
     return Check(name, True, f"{compared:,} committed entries were read more than once, from several nodes, and agreed")
 
 
@@ -383,8 +392,8 @@ def one_leader(leaders: Mapping[int, Collection[str]]) -> Check:
     crowded = {term: names for term, names in leaders.items() if len(names) > 1}
     if crowded:
         term, names = min(crowded.items())
-        return Check(name, False, f"in term {term} {' and '.join(sorted(names))} led")
-    return Check(name, True, f"leaders seen in {len(leaders)} terms")
+        return Check(name, False, f"in term {term} {joined(sorted(names))} led")
+    return Check(name, True, f"leaders seen in {counted(len(leaders), 'term')}")
 
 
 def _requests(acknowledgements: Sequence[Acknowledgement]) -> str:

@@ -200,13 +200,9 @@ def replay(
     result = Replayed()
     limits = limits or SessionLimits()
     sessions = SessionModel(limits)
-    exchange = NaiveExchange()
-    taker = _BookTaker(books, exchange, result.books)
-    deadline = time.monotonic() + max_s
-    replaying = True
+    naive = _NaiveReplay(books, max_commands, max_s, limits.answer_fills)
     for entry, frame_type in _frames(entries):
-        if replaying:
-            taker.take_below(entry.log_index)
+        naive.take_books_below(entry.log_index)
         if frame_type == OPEN_SESSION:
             sessions.open(entry.log_index)
             continue
@@ -223,38 +219,49 @@ def replay(
         result.applied[key] = entry.log_index
         result.commands[key] = crc32(wire.request_body(entry.data))
         result.commands_applied += request.command_count
-        size = BODY_BYTES + request.command_count * REPORT_BYTES
-        replaying = (
-            replaying
-            and result.commands_replayed + request.command_count <= max_commands
-            and time.monotonic() < deadline
-        )
-        if replaying:
-            result.commands_replayed += request.command_count
-            body = _answer(exchange, entry.data, limits.answer_fills)
-            result.answers[key] = crc32(body)
-            size = BODY_BYTES + len(body)
-        sessions.store(request.client_id, request.request_number, size)
-    if replaying:
-        taker.take_below(math.inf)
+        answer = naive.answer(entry.data, request.command_count)
+        if answer is not None:
+            result.answers[key] = crc32(answer)
+        answer_bytes = request.command_count * REPORT_BYTES if answer is None else len(answer)
+        sessions.store(request.client_id, request.request_number, BODY_BYTES + answer_bytes)
+    naive.take_books_below(math.inf)
+    result.books, result.commands_replayed = naive.books, naive.commands
     return result
 
 
-class _BookTaker:
-    """Takes books out of an exchange that is at a growing index."""
+class _NaiveReplay:
+    """The naive exchange, which follows the requests that count, within its bounds."""
 
-    def __init__(self, wanted: Iterable[BookKey], exchange: NaiveExchange, books: dict[BookKey, int]) -> None:
+    def __init__(self, wanted: Iterable[BookKey], max_commands: int, max_s: float, answer_fills: int) -> None:
+        self.commands = 0
+        """That it has followed."""
+        self.books: dict[BookKey, int] = {}
+        """CRC-32 of the wanted books that it came to."""
+        self._exchange = NaiveExchange()
         self._wanted = sorted(set(wanted), reverse=True)
         """The next one is the last."""
-        self._exchange = exchange
-        self._books = books
+        self._max_commands = max_commands
+        self._deadline = time.monotonic() + max_s
+        self._answer_fills = answer_fills
+        self._follows = True
+        """Whether it has not come to a bound yet."""
 
-    def take_below(self, log_index: float) -> None:
-        """Take the wanted books below ``log_index``; the exchange has applied all entries below it, and no others."""
-        while self._wanted and self._wanted[-1].log_index < log_index:
+    def answer(self, frame: bytes, commands: int) -> bytes | None:
+        """What it answers to the next request, of so many commands; None behind its bounds."""
+        self._follows = (
+            self._follows and self.commands + commands <= self._max_commands and time.monotonic() < self._deadline
+        )
+        if not self._follows:
+            return None
+        self.commands += commands
+        return _answer(self._exchange, frame, self._answer_fills)
+
+    def take_books_below(self, log_index: float) -> None:
+        """Take the wanted books below ``log_index``, if all that counts below it was followed."""
+        while self._follows and self._wanted and self._wanted[-1].log_index < log_index:
             key = self._wanted.pop()
             depth = self._exchange.depth(key.symbol, key.levels)
-            self._books[key] = crc_of_book(depth.bids, depth.asks)
+            self.books[key] = crc_of_book(depth.bids, depth.asks)
 
 
 def _frames(entries: Iterable[LogEntry]) -> Iterator[tuple[LogEntry, int]]:

@@ -40,14 +40,14 @@ PLAIN_COUNTS = ("throughput", "retries", "elections", "groups_waited")
 WAITED_MS = 150.0
 """A busy machine causes shorter gaps; an election takes 200 ms and more."""
 METRICS = (*TIMES, *(f"service_{name}" for name in TIMES), "gap", "group_gap", *COUNTS, *PLAIN_COUNTS)
-_IN_MS = {"us": 0.001, "ms": 1.0, "s": 1_000.0}
-_FACTORS = {"": 1.0, "k": 1_000.0, "m": 1_000_000.0}
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
+COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
     "<": operator.lt,
     "<=": operator.le,
 }
+_IN_MS = {"us": 0.001, "ms": 1.0, "s": 1_000.0}
+_FACTORS = {"": 1.0, "k": 1_000.0, "m": 1_000_000.0}
 _FORM = re.compile(r"\s*([a-z_0-9.]+)\s*(>=|<=|>|<)\s*([0-9]*\.?[0-9]+)\s*([a-z%]*)\s*")
 
 
@@ -80,7 +80,7 @@ class Threshold:
             value = 100 * value / report.result.total.offered if report.result.total.offered else None
         if value is None:
             return ThresholdCheck(self.expression, None, f"{self.metric} is not known: nothing was measured")
-        crossed = _COMPARE[self.comparison](value, self.limit)
+        crossed = COMPARE[self.comparison](value, self.limit)
         return ThresholdCheck(self.expression, not crossed, f"{self.metric} {_shown(value, self.unit)}")
 
 

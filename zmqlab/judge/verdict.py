@@ -19,7 +19,7 @@ computes nothing. Beside the verdict it has the thresholds that its caller set (
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from zmqlab.load.load_report import LatencySummary, LoadReport
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import DEFAULT_REPLICATION
 from zmqlab.tables import GAPS_HEAD, HOLDS_HEAD, StatusTable, html_table, text_table
+from zmqlab.wording import counted
 
 MAX_REPLAYED_COMMANDS = 1_000_000
 """Some ten seconds of the naive book's time."""
@@ -305,46 +306,29 @@ def _within_reach(taken: RunEvidence) -> tuple[RunEvidence, tuple[Check, ...]]:
 
 
 def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: float, allow_compacted: bool) -> Verdict:
-    acknowledgements, nodes, log, reads, totals = (
-        taken.acknowledgements,
-        tuple(taken.nodes),
-        taken.log,
-        taken.reads,
-        taken.totals,
-    )
-    watched = _watched(taken.asked, nodes, taken.mismatches, taken.leaders, taken.parting)
-    if totals is not None and taken.group is None:
-        watched = (promises.run_complete(totals), *watched)
+    """By the whole log, by what is left of it, or without one."""
+    nodes, log, watched = tuple(taken.nodes), taken.log, _watched(taken)
     if not nodes:
         return Verdict(watched, "nothing: no node answered")
     if log is None:
         return Verdict((*watched, Check("log", None, taken.log_problem)), "hashes only", nodes)
-    last_index = max(node.log_index for node in nodes)
     if taken.compared is not None:
         watched = (*watched, promises.one_log(taken.conflicts, taken.compared))
+    last_index = max(node.log_index for node in nodes)
     complete = _log_complete(log, last_index, allow_compacted, taken.log_problem)
-    coverage = _remembered(taken)
     if log.first_index > 1 or not complete.ok:
-        seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, Replayed(), last_index),)
         return Verdict(
-            (
-                complete,
-                *watched,
-                promises.order_agrees(acknowledgements),
-                *seen,
-                *promises.lost_in_part(acknowledgements, log.entries, log.first_index, totals),
-            ),
-            f"{coverage}; the log from index {log.first_index:,} on, answers and orders applied not compared",
+            (complete, *watched, *_from_a_part(taken, log, last_index)),
+            f"{_remembered(taken)}; the log from index {log.first_index:,} on, answers and orders applied not compared",
             nodes,
         )
-    replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s, books=[read.key for read in reads or ()])
-    seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, replayed, last_index),)
-    if totals is not None:
-        seen = (promises.totals_agree(totals, replayed), *seen)
+    books = [read.key for read in taken.reads or ()]
+    replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s, books=books)
+    entries = counted(len(log.entries), "log entry")
     return Verdict(
-        (complete, *_from_the_log(acknowledgements, replayed, nodes, watched), *seen),
-        f"{coverage}; {len(log.entries):,} log entries; {replayed.commands_replayed:,} of "
-        f"{replayed.commands_applied:,} commands replayed on the naive book",
+        (complete, *_from_the_log(taken, replayed, watched, last_index)),
+        f"{_remembered(taken)}; {entries}; {replayed.commands_replayed:,} of {replayed.commands_applied:,} commands"
+        " replayed on the naive book",
         nodes,
         (replayed.commands_replayed, replayed.commands_applied),
     )
@@ -390,7 +374,7 @@ def _over_groups(name: str, verdicts: Mapping[int, Verdict]) -> Check:
     for ok in (False, None):
         bad = [f"group {group}: {check.detail}" for group, check in told.items() if check.ok is ok]
         if bad:
-            more = [f"and {len(bad) - GROUPS_SHOWN} more groups"] if len(bad) > GROUPS_SHOWN else []
+            more = [f"and {counted(len(bad) - GROUPS_SHOWN, 'more group')}"] if len(bad) > GROUPS_SHOWN else []
             requests = tuple(each for check in told.values() for each in check.requests)
             return Check(name, ok, "; ".join([*bad[:GROUPS_SHOWN], *more]), requests)
     first = min(told)
@@ -398,34 +382,39 @@ def _over_groups(name: str, verdicts: Mapping[int, Verdict]) -> Check:
     return Check(name, True, f"{where}; in group {first}: {told[first].detail}")
 
 
-def _watched(
-    asked: int,
-    nodes: Sequence[NodeEvidence],
-    mismatches: int,
-    leaders: Mapping[int, Collection[str]] | None,
-    parting: str,
-) -> tuple[Check, ...]:
+def _watched(taken: RunEvidence) -> tuple[Check, ...]:
     """The promises that need no log."""
-    agree = promises.nodes_agree(nodes, mismatches, parting)
-    silent = asked - len(nodes)
+    agree = promises.nodes_agree(taken.nodes, taken.mismatches, taken.parting)
+    silent = taken.asked - len(taken.nodes)
     if silent and agree.ok:
-        detail = f"{silent} of {asked} living nodes did not tell their state in time: judge again"
+        detail = f"{silent} of {taken.asked} living nodes did not tell their state in time: judge again"
         agree = Check(agree.name, None, detail)
-    return (agree,) if leaders is None else (agree, promises.one_leader(leaders))
+    ran = () if taken.totals is None or taken.group is not None else (promises.run_complete(taken.totals),)
+    led = () if taken.leaders is None else (promises.one_leader(taken.leaders),)
+    return (*ran, agree, *led)
 
 
-def _from_the_log(
-    acknowledgements: Sequence[Acknowledgement],
-    replayed: Replayed,
-    nodes: Sequence[NodeEvidence],
-    watched: Sequence[Check],
-) -> Iterator[Check]:
+def _from_the_log(taken: RunEvidence, replayed: Replayed, watched: Sequence[Check], last_index: int) -> Iterator[Check]:
     """All promises, in the order in which they are shown, for a log that is complete."""
+    acknowledgements = taken.acknowledgements
     yield promises.nothing_lost(acknowledgements, replayed)
-    yield promises.nothing_twice(acknowledgements, replayed, nodes)
+    yield promises.nothing_twice(acknowledgements, replayed, taken.nodes)
     yield from watched
     yield promises.order_agrees(acknowledgements)
     yield promises.answers_agree(acknowledgements, replayed)
+    if taken.totals is not None:
+        yield promises.totals_agree(taken.totals, replayed)
+    if taken.reads is not None:
+        yield promises.reads_agree(taken.reads, acknowledgements, replayed, last_index)
+
+
+def _from_a_part(taken: RunEvidence, log: LogPiece, last_index: int) -> Iterator[Check]:
+    """What can be checked if the log's beginning is gone."""
+    acknowledgements = taken.acknowledgements
+    yield promises.order_agrees(acknowledgements)
+    if taken.reads is not None:
+        yield promises.reads_agree(taken.reads, acknowledgements, Replayed(), last_index)
+    yield from promises.lost_in_part(acknowledgements, log.entries, log.first_index, taken.totals)
 
 
 def _log_complete(log: LogPiece, last_index: int, allow_compacted: bool, problem: str) -> Check:
@@ -445,4 +434,4 @@ def _log_complete(log: LogPiece, last_index: int, allow_compacted: bool, problem
             )
             detail += ". Judge what is left with --allow-compacted (allow_compacted=True), or begin on a new cluster"
         return Check(name, allow_compacted or None, detail + (": allowed" if allow_compacted else ""))
-    return Check(name, True, f"{len(log.entries):,} entries")
+    return Check(name, True, counted(len(log.entries), "entry"))

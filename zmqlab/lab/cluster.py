@@ -49,6 +49,7 @@ from zmqlab.replica.replications import replication_of
 from zmqlab.settings import DEFAULT_REPLICATION, Ack, Durability, LogLevel, Reads, require_path
 from zmqlab.tables import EventTable, StatusTable
 from zmqlab.wire.fault_queries import LinkFault
+from zmqlab.wording import counted
 
 if TYPE_CHECKING:
     from zmqlab.client.order_client import Client
@@ -393,7 +394,7 @@ class Cluster(FaultVerbs):
 
     def __repr__(self) -> str:
         if self._rooms is None:
-            return f"<Cluster {self.name} of {self._count} nodes, not started>"
+            return f"<Cluster {self.name} of {counted(self._count, 'node')}, not started>"
         leads = f"leader {self.feed.leader_among(self.running) or 'none'}"
         if self.shards > 1:
             leads = f"{sum(map(bool, self.leaders.values()))} of {self.shards} groups have a leader"
@@ -408,7 +409,7 @@ class Cluster(FaultVerbs):
 
     def _repr_html_(self) -> str:
         if self._rooms is None:
-            return f"<p>Cluster {self.name} of {self._count} nodes, not started</p>"
+            return f"<p>Cluster {self.name} of {counted(self._count, 'node')}, not started</p>"
         return f"<p>Cluster {self.name}</p>{self.status(0.5)._repr_html_()}"
 
     # -- the rooms behind ----------------------------------------------------------------------------------

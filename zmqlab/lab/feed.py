@@ -54,8 +54,9 @@ HISTORY_EVENTS = 2_000
 NS_PER_MS = 1e6
 POLL_MS = 50
 """How often the thread looks at the nodes' processes when nothing is published."""
-GATHER_S = 0.02
-"""So long the thread leaves what comes in: frames of several nodes and load clients then cost one turn."""
+GATHER_S = 0.05
+"""So long the thread leaves what comes in: frames of several nodes and load clients then cost one turn. Each of them
+publishes ten times a second. An election takes four times as long."""
 FRAMES_A_TURN = 1_000
 """After so many frames of one socket the thread looks at the other one."""
 LOAD_DOORS = {"load": Role.TRADER}

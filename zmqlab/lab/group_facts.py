@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from zmqlab.client.roster import leader_of, newest_of
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wording import agreeing
 
 SHOWN = 4
 """Groups that are named; of more only the count is told."""
@@ -95,7 +96,7 @@ def findings_of_groups(groups: Sequence[GroupFacts]) -> Iterable[Finding]:
     for place in dict.fromkeys(place for each in groups for place in each.awaited):
         waiting = [each.number for each in groups if place in each.awaited]
         at = place.removeprefix("tcp://")
-        waits = "waits" if len(waiting) == 1 else "wait"
+        waits = agreeing(len(waiting), "waits", "wait")
         yield Finding(f"{_named(waiting)} {waits} for a node at {at}, which is silent", advice=f"start or remove {at}")
 
 
@@ -114,7 +115,7 @@ def findings_of_clients(
                 longest_ms = max(longest_ms, share.silence_ms)
     if waiting:
         numbers = sorted(waiting)
-        verb = "gives" if len(numbers) == 1 else "give"
+        verb = agreeing(len(numbers), "gives", "give")
         lasts = f"{longest_ms:,.0f} ms" if longest_ms < LONG_MS else f"{longest_ms / 1_000:,.0f} s"
         why = ", without a majority" if waiting.keys() <= {each.number for each in groups if each.is_out} else ""
         yield Finding(f"{_named(numbers)} {verb} no answer for {lasts}{why}", min(waiting.values()))
@@ -127,4 +128,4 @@ def _named(numbers: Sequence[int]) -> str:
 
 
 def _has(numbers: Sequence[int]) -> str:
-    return "has" if len(numbers) == 1 else "have"
+    return agreeing(len(numbers), "has", "have")

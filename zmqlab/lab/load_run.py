@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.so_far import Counting
 
-POLL_MS = 50
+POLL_MS = 100
 """How soon an order to the load process leaves, and how soon its end is seen."""
 BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from zmqlab.errors import SettingsError
 from zmqlab.lab.hosts import METRICS_OFFSET, Place
@@ -20,8 +20,10 @@ from zmqlab.settings import (
     LogLevel,
     NodeSettings,
     require_alike,
+    require_choice,
     require_whole,
 )
+from zmqlab.wording import counted
 
 KEY_FOLDER = "keys"
 """In the run folder."""
@@ -51,9 +53,8 @@ class NodePlan:
 
     def __post_init__(self) -> None:
         require_alike(self.more)
-        for name, choices in (("durability", get_args(Durability)), ("log_level", get_args(LogLevel))):
-            if (value := getattr(self, name)) not in choices:
-                raise SettingsError(f"{name} is {value!r}: choose {', '.join(choices)}")
+        require_choice("durability", self.durability, Durability)
+        require_choice("log_level", self.log_level, LogLevel)
         REPLICATIONS.expect(self.replication)
 
     @property
@@ -103,4 +104,5 @@ def check_shards(nodes: int, shards: int, replication_factor: int) -> None:
             f"replication_factor is {replication_factor}, and every node holds the one group: say shards, too"
         )
     if replication_factor and shards * replication_factor < nodes:
-        raise SettingsError(f"{shards} shards, {replication_factor} copies each, are too few for {nodes} nodes")
+        copies = f"{counted(shards, 'shard')}, {counted(replication_factor, 'copy')} each"
+        raise SettingsError(f"{copies}, are too few for {nodes} nodes")

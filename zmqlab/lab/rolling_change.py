@@ -26,17 +26,17 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from zmqlab.client import ask
 from zmqlab.client.roster import leader_of
-from zmqlab.errors import ClusterError, NodeStartFailed, SettingsError
+from zmqlab.errors import ClusterError, NodeStartFailed
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.placed_members import VOTING
 from zmqlab.lab.started_cluster import StartedCluster
 from zmqlab.lab.turns import MEMBERS
 from zmqlab.replica.replications import REPLICATIONS
-from zmqlab.settings import Durability, Reads
+from zmqlab.settings import Durability, Reads, require_choice
 from zmqlab.wire.node_status import NodeStatus
 
 CAUGHT_UP_POLL_S = 0.05
@@ -78,9 +78,9 @@ def _check(cluster: StartedCluster, wanted: Mapping[str, Any]) -> None:
     if fleet.outside:
         raise ClusterError(fleet.outside)
     fleet.notice_deaths()
-    for setting, values in (("durability", get_args(Durability)), ("reads", get_args(Reads))):
-        if setting in wanted and wanted[setting] not in values:
-            raise SettingsError(f"{setting} is {wanted[setting]!r}: choose {', '.join(values)}")
+    for setting, choices in (("durability", Durability), ("reads", Reads)):
+        if setting in wanted:
+            require_choice(setting, wanted[setting], choices)
     durability = {fleet.plan.durability, wanted.get("durability", fleet.plan.durability)}
     if len(durability) > 1 and "memory" in durability:
         raise ClusterError("durability memory has no journal, so that no node could come back: start a new cluster")

@@ -98,6 +98,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path | None, keep: bool = False, fresh: bool = False) -> None:
         self._path = Path(path).absolute() if path is not None else None
+        self._is_temporary = path is None
         self._keep = keep or path is not None
         self._fresh = fresh
         self._lock: IO[bytes] | None = None
@@ -146,10 +147,11 @@ class RunFolder:
             self._clear()
 
     def leave(self) -> None:
-        """The run has ended: remove the folder unless it is kept, and unlock it."""
+        """The run has ended: remove the folder unless it is kept, and unlock it. A temporary one that holds nothing is
+        not kept: a start that failed before there was a log has nothing to show there."""
         if self._lock is None:
             return
-        if not self._keep:
+        if not self._keep or (self._is_temporary and self._is_empty()):
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
         self._lock = None
@@ -207,6 +209,11 @@ class RunFolder:
             for path in journals_in(self.path).iterdir():
                 if OF_A_CLUSTER.fullmatch(path.name):
                     yield path
+
+    def _is_empty(self) -> bool:
+        with contextlib.suppress(OSError):
+            return {each.name for each in self.path.iterdir()} <= {OWNER}
+        return False
 
     def _mark(self) -> None:
         if self._lock is not None:

@@ -24,6 +24,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from zmqlab.client.request_traces import request_record, response_record
@@ -35,6 +36,7 @@ from zmqlab.lab.traced_parts import Key, Material, Order, Part, Seen
 from zmqlab.wire.client import Response
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import Trace, TraceKind, TraceRecord, is_sampled
+from zmqlab.wording import counted
 
 RECORDS = 50_000
 """Kept: some 20 MB; 25 s of five nodes at the bound that is asked for by default, minutes at a usual share."""
@@ -119,8 +121,9 @@ class Traces:
 
     def __repr__(self) -> str:
         with self._lock:
-            count, orders, elections = len(self._records), len(self._orders), len(self._elections_seen())
-        return f"<Traces{self.where}: {count:,} records, {orders:,} requests answered, {elections} elections>"
+            records, orders = counted(len(self._records), "record"), counted(len(self._orders), "request")
+            elections = counted(len(self._elections_seen()), "election")
+        return f"<Traces{self.where}: {records}, {orders} answered, {elections}>"
 
     @property
     def where(self) -> str:
@@ -194,12 +197,16 @@ class Traces:
             if record.kind is TraceKind.LEADER:
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "election", 0, record.term))
         self._tell(self._matcher.take(process, records))
-        if now_ns >= self._settle_due_ns:
-            self._settle_due_ns = now_ns + SETTLE_EVERY_NS
-            self._tell(self._matcher.settle(now_ns - SETTLE_NS))
+        self._settle(now_ns)
         while self._to_keep and max(self._to_keep[0][0], self._keep_due_ns) <= now_ns:
             if self._keep(*self._to_keep.popleft()[1:]):
                 self._keep_due_ns = now_ns + KEEP_EVERY_NS
+
+    def _settle(self, now_ns: int) -> None:
+        """Tell of what is given up by now, if that was not done just before."""
+        if now_ns >= self._settle_due_ns:
+            self._settle_due_ns = now_ns + SETTLE_EVERY_NS
+            self._tell(self._matcher.settle(now_ns - SETTLE_NS))
 
     def _tell(self, news: Iterable[Message | Step]) -> None:
         for each in news:
@@ -233,7 +240,8 @@ class Traces:
         order = next((each for each in reversed(self._orders) if each[:2] == (client, number)), None)
         if order is None or (len(slowest) == SLOWEST and order.took_ns <= _took_ns(slowest[-1])):
             return False
-        part = self._material(order.sent_ns - KEEP_AFTER_NS).request((client, number))
+        end_ns = order.sent_ns + order.took_ns
+        part = self._material(order.sent_ns - KEEP_AFTER_NS, end_ns + KEEP_AFTER_NS).request((client, number))
         if part is not None:
             self._kept.slowest = sorted([*slowest, part], key=_took_ns, reverse=True)[:SLOWEST]
         return True
@@ -251,9 +259,9 @@ class Traces:
         A message is told once: when its arrival is known, or when it is given up, 1.5 s after it was sent.
         """
         with self._lock:
-            self._tell(self._matcher.settle(time.monotonic_ns() - SETTLE_NS))
+            self._settle(time.monotonic_ns())
             wanted = max(0, self._news_total - sequence)
-            news = list(self._news)[-wanted:] if wanted else []
+            news = list(islice(reversed(self._news), wanted))[::-1]  # ten times a second, and most are old
             total, dropped = self._news_total, sum(self._dropped.values())
         messages = [each for each in news if isinstance(each, Message)]
         steps = [each for each in news if isinstance(each, Step)]
@@ -342,10 +350,12 @@ class Traces:
         now = material.request(part.key) if client else material.election(number)
         return part if now is None else _fullest((part, now)) or part
 
-    def _material(self, since_ns: int = 0) -> Material:
-        """Of the records that are kept, but for those before ``since_ns``: to look at all of them takes 50 ms."""
+    def _material(self, since_ns: int = 0, until_ns: int = 0) -> Material:
+        """Of the records that are kept; with ``since_ns`` of those between the two: to look at all takes 50 ms."""
         members = self._matcher.members
-        records = [each for each in self._records if each[1].time_ns >= since_ns] if since_ns else self._records
+        records = (
+            [each for each in self._records if since_ns <= each[1].time_ns <= until_ns] if since_ns else self._records
+        )
         return Material(records, self._orders, self._names, self._coverage, members, self._offset_ns, self.where)
 
     def _elections_seen(self) -> set[int]:

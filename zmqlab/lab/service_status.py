@@ -33,6 +33,7 @@ from zmqlab.lab.incidents import NS_PER_MS, UNSERVED_MS
 from zmqlab.lab.service_facts import NODE_FAULTS, NS_PER_S, OLD_S, Facts, NodeFacts
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import LATE_SHARE, response_time_of
+from zmqlab.wording import agreeing, counted, joined
 
 PAUSE_MS = 150.0
 """A longer time without acknowledgements is told. An election takes 200 ms and more; a busy machine causes shorter
@@ -161,7 +162,7 @@ def _of_clients(
     """What load clients see that is wrong, the worst first."""
     if waiting:
         since_ns = min(each.time_ns - round(each.silence_ms * NS_PER_MS) for each in waiting)
-        gets = "gets" if len(waiting) == 1 else "get"
+        gets = agreeing(len(waiting), "gets", "get")
         yield Finding(
             f"{len(waiting)} of {len(clients)} load clients {gets} no answer",
             since_ns,
@@ -180,7 +181,8 @@ def _of_clients(
         for name in ("sent", "held_back", "offered", "acknowledged", "rejected", "refused")
     )
     if refused:
-        yield Finding(f"{refused:,} orders were refused", advice="does another process use the session or the key?")
+        said = f"{counted(refused, 'order was', 'orders were')} refused"
+        yield Finding(said, advice="does another process use the session or the key?")
     if offered and max(held_back, 0) > WAITING_SHARE * offered:
         over_s = max(sum(each.interval_s for each in client) for client in clients) or 1.0  # beside each other
         rates = f"{offered / over_s:,.0f} orders/s offered, {acknowledged / over_s:,.0f} acknowledged"
@@ -300,7 +302,7 @@ def _of_nodes(facts: Facts) -> Iterable[Finding]:
     for each in (each for each in behind if each.name in facts.voters):
         assert each.status is not None
         since_ns = facts.time_of(each.name, (LabEvent.RESTARTED, LabEvent.RESUMED, LabEvent.ADDED))
-        yield Finding(f"{each.name} catches up, {each.status.lag:,} entries to apply", since_ns)
+        yield Finding(f"{each.name} catches up, {counted(each.status.lag, 'entry')} to apply", since_ns)
 
 
 def _is_silent(facts: Facts, node: NodeFacts) -> bool:
@@ -316,14 +318,14 @@ def _of_processes(facts: Facts) -> Iterable[Finding]:
     if dead:
         since_ns = min(facts.time_of(each.name, _DEATHS) for each in dead)
         yield Finding(
-            f"{_names(dead)} {_is(dead)} dead{spare}", since_ns, "restart it" if len(dead) == 1 else "restart them"
+            f"{_names(dead)} {_is(dead)} dead{spare}", since_ns, f"restart {agreeing(len(dead), 'it', 'them')}"
         )
     if paused:
         since_ns = min(facts.time_of(each.name, (LabEvent.PAUSED,)) for each in paused)
         yield Finding(
             f"{_names(paused)} {_is(paused)} paused{'' if dead else spare}",
             since_ns,
-            "resume it" if len(paused) == 1 else "resume them",
+            f"resume {agreeing(len(paused), 'it', 'them')}",
         )
 
 
@@ -336,9 +338,9 @@ def _of_links(facts: Facts) -> Iterable[Finding]:
         (each.time_ns for each in facts.events if each.kind == LabEvent.HEALED and not each.node), default=0
     )
     faults = [each.time_ns for each in facts.events if each.kind in _LINK_FAULTS and each.time_ns > healed_ns]
-    parts = [f"{cut} {'link is' if cut == 1 else 'links are'} cut"] if cut else []
-    parts += [f"{ill} {'link is' if ill == 1 else 'links are'} bad"] if ill else []
-    yield Finding(" and ".join(parts), min(faults, default=0), "heal the links")
+    counts = ((cut, "cut"), (ill, "bad"))
+    parts = [f"{counted(count, 'link is', 'links are')} {what}" for count, what in counts if count]
+    yield Finding(joined(parts), min(faults, default=0), "heal the links")
 
 
 def _why_unserved(facts: Facts, since_ns: int, waits: bool = True) -> tuple[str, int, str]:
@@ -403,23 +405,23 @@ def _who_runs(facts: Facts) -> str:
     joining = [each for each in facts.nodes if each.is_heard and each.status and each.status.role == "learner"]
     said += f", {leader} leads" if leader and facts.has_leader else ""
     said += f", {said_of_leaders(facts.groups)}" if facts.groups else ""
-    return said + (f", {_names(joining)} {'joins' if len(joining) == 1 else 'join'}" if joining else "")
+    return said + (f", {_names(joining)} {agreeing(len(joining), 'joins', 'join')}" if joining else "")
 
 
 def _no_leader(facts: Facts) -> str:
     campaigning = [each for each in facts.nodes if each.is_heard and each.status and "candidate" in each.status.role]
     if not campaigning:
         return "no node leads"
-    return f"no node leads, {_names(campaigning)} {'campaigns' if len(campaigning) == 1 else 'campaign'}"
+    return f"no node leads, {_names(campaigning)} {agreeing(len(campaigning), 'campaigns', 'campaign')}"
 
 
 def _who_is_up(facts: Facts) -> str:
     """How many of the nodes that count run; of nodes of another process, how many are heard."""
-    counted = [each for each in facts.nodes if each.name in facts.voters]
-    up, one = sum(each.is_up for each in counted), len(counted) == 1
-    is_known = any(each.process != "unknown" for each in counted)
-    verb = ("runs" if up == 1 else "run") if is_known else ("is heard" if up == 1 else "are heard")
-    return f"{up} of {len(counted)} {'node' if one else 'nodes'} {verb}"
+    counting = [each for each in facts.nodes if each.name in facts.voters]
+    up = sum(each.is_up for each in counting)
+    is_known = any(each.process != "unknown" for each in counting)
+    verb = agreeing(up, "runs", "run") if is_known else agreeing(up, "is heard", "are heard")
+    return f"{up} of {counted(len(counting), 'node')} {verb}"
 
 
 def _number(count: int) -> str:
@@ -427,12 +429,11 @@ def _number(count: int) -> str:
 
 
 def _names(nodes: Sequence[NodeFacts]) -> str:
-    names = [each.name for each in nodes]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return joined([each.name for each in nodes])
 
 
 def _is(nodes: Sequence[NodeFacts]) -> str:
-    return "is" if len(nodes) == 1 else "are"
+    return agreeing(len(nodes), "is", "are")
 
 
 def _bring_back(facts: Facts, missing: int) -> str:

@@ -28,8 +28,8 @@ LEASE_S = 3.0
 """What a process is asked for: so long it goes on if this process dies."""
 RENEW_S = 1.0
 """Until a process is asked again: two questions may be lost."""
-LOOK_S = 0.1
-"""How soon a node is asked that has just come back: as often as it publishes its status."""
+LOOK_S = 0.2
+"""How soon a node is asked that has just come back."""
 SILENT_S = 2.0
 """A node that has published nothing for so long is not asked: it would not answer."""
 ANSWER_S = 0.5

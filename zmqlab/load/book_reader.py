@@ -21,11 +21,11 @@ from collections.abc import Sequence
 import zmq
 
 from zmqlab import net
-from zmqlab.errors import FrameError
+from zmqlab.client.ask import answer_in
 from zmqlab.load import history
 from zmqlab.placement import group_of
 from zmqlab.wire import control
-from zmqlab.wire.frames import ANSWER, MAX_ANSWER_BYTES, QUERY, parse_header
+from zmqlab.wire.frames import MAX_ANSWER_BYTES, QUERY
 
 LEVELS = 100
 """Of each side: with the usual order flow that is most of a book, and 3 KB."""
@@ -78,7 +78,7 @@ class BookReader:
 
     def _ask(self, endpoints: Sequence[str], now_ns: int) -> None:
         endpoint, symbol = self._random.choice(endpoints), self._random.choice(self._symbols)
-        group = group_of(symbol, self._shards) if self._shards > 1 else 0
+        group = group_of(symbol, self._shards)
         if (endpoint, group) in self._without:
             left = [each for each in endpoints if (each, group) not in self._without]
             if not left:
@@ -98,11 +98,11 @@ class BookReader:
         reads = []
         with contextlib.suppress(zmq.Again):
             while True:
-                answer = _answer_in(socket.recv_multipart(zmq.NOBLOCK))
+                answer = answer_in(socket.recv_multipart(zmq.NOBLOCK))
                 if answer is None or answer.nonce not in self._pending:
                     continue
                 symbol, invoked_ns = self._pending.pop(answer.nonce)
-                group = group_of(symbol, self._shards) if self._shards > 1 else 0
+                group = group_of(symbol, self._shards)
                 if isinstance(answer, control.BookAnswer):  # else the node knew no leader
                     reads.append(_read_of(answer, symbol, endpoint, invoked_ns, now_ns, group))
                 elif isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.NO_GROUP:
@@ -124,10 +124,3 @@ def _read_of(
         bids=answer.bids,
         asks=answer.asks,
     )
-
-
-def _answer_in(frames: list[bytes]) -> control.Answer | None:
-    with contextlib.suppress(FrameError):
-        if len(frames) == 1 and parse_header(frames[0])[0] == ANSWER:
-            return control.decode_answer(frames[0])
-    return None

@@ -46,6 +46,7 @@ from zmqlab.load.run_record import RunRecord
 from zmqlab.load.schedule import NEVER_NS, Schedule
 from zmqlab.load.session_pool import SessionPool, expect_descriptors
 from zmqlab.names import known_endpoints, numeric
+from zmqlab.settings import MAX_RATE
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 NS_PER_MS = 1_000_000
@@ -96,7 +97,7 @@ class Generator:
         """The latest :meth:`set_rate` that the loop has not followed yet."""
         self._dealer = Dealer(settings)
         self.record = RunRecord(settings.ledger_limit, folder)
-        groups = [each.group for each in self._dealer]
+        groups = self._dealer.numbers
         self._tally = Tally(self.record.ledger, groups if settings.shards > 1 else ())
         self._waits = settings.ack != "none"
         self._pace = Pace(settings.batch_interval_ms, len(groups))
@@ -133,8 +134,8 @@ class Generator:
         """
         if self.settings.rate is None:
             raise SettingsError('at rate "max" there is no rate to set: start with a number')
-        if not 0 <= rate <= 10_000_000:
-            raise SettingsError(f"rate is {rate!r}: it must be from 0 to 10,000,000 orders a second")
+        if not 0 <= rate <= MAX_RATE:
+            raise SettingsError(f"rate is {rate!r}: it must be from 0 to {MAX_RATE:,} orders a second")
         self._steered += 1
         self._rate_asked = rate
 
@@ -154,12 +155,12 @@ class Generator:
         """
         settings = self.settings
         nodes = numeric(known_endpoints(settings.nodes))
-        groups = [each.group for each in self._dealer]
+        groups = self._dealer.numbers
         expect_descriptors(settings.clients, len(nodes), len(groups))
         pool = SessionPool(nodes, settings.session, clients=settings.clients, groups=groups, seed=settings.seed)
         with pool as self._sessions:
-            if self.settings.history is not None:
-                self._history = HistoryWriter(self.settings.history, self.settings, self._sessions.endpoints)
+            if settings.history is not None:
+                self._history = HistoryWriter(settings.history, settings, pool.endpoints)
             self._open()
             self._await_connections()
             self._begin()
@@ -303,11 +304,15 @@ class Generator:
         request = self._sessions.submit(commands, Sent(commands, intended_ns, orders.group), orders.group)
         if request.attempts:
             held_back_until_ns = max(self._held_back_until_ns, orders.held_back_until_ns)
-            self._tally.sent(intended_ns, now_ns, held_back_until_ns)
-            if not self._waits:
-                self._tally.unwaited(intended_ns, now_ns)
+            self._count_sent(intended_ns, now_ns, held_back_until_ns)
         else:
             self._unsent.append(request)
+
+    def _count_sent(self, intended_ns: Ints, sent_ns: int, held_back_until_ns: int) -> None:
+        """Orders were handed to a socket. Where no answer is waited for, nothing more will be known of them."""
+        self._tally.sent(intended_ns, sent_ns, held_back_until_ns)
+        if not self._waits:
+            self._tally.unwaited(intended_ns, sent_ns)
 
     def _patience_ms(self) -> float:
         """How long to wait for answers: until the next order may be sent, or something else is to be done."""
@@ -366,9 +371,7 @@ class Generator:
         unsent, self._unsent = self._unsent, []
         for request in unsent:
             if request.attempts:
-                self._tally.sent(request.token.intended_ns, request.first_sent_ns, request.first_sent_ns)
-                if not self._waits:
-                    self._tally.unwaited(request.token.intended_ns, request.first_sent_ns)
+                self._count_sent(request.token.intended_ns, request.first_sent_ns, request.first_sent_ns)
             else:
                 self._unsent.append(request)
         late_ns = now_ns - LATE_NS

@@ -81,7 +81,7 @@ class Dealer:
     def __init__(self, settings: LoadSettings) -> None:
         by_group: dict[int, list[str]] = {}
         for name in symbol_names(settings.symbols):
-            by_group.setdefault(group_of(name, settings.shards) if settings.shards > 1 else 0, []).append(name)
+            by_group.setdefault(group_of(name, settings.shards), []).append(name)
         self.groups = [
             GroupOrders(group, names, _flow_of(group, names, settings)) for group, names in sorted(by_group.items())
         ]
@@ -97,6 +97,11 @@ class Dealer:
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the groups, at the nodes."""
+        return [each.group for each in self.groups]
 
     def of(self, group: int) -> GroupOrders:
         """The group of this number."""

@@ -21,6 +21,7 @@ import msgspec
 
 from zmqlab.histogram import HdrLine, Histogram, write_hdr_log
 from zmqlab.load.load_messages import LoadMetrics, LoadResult, Second
+from zmqlab.wording import counted
 
 NS_PER_MS = 1_000_000
 LATE_SHARE = 0.01
@@ -177,13 +178,13 @@ class LoadReport:
         if self.generator_limited:
             found.append(f"the generator was the limit: {total.late:,} of {total.sent:,} orders were sent late")
         if self.unanswered:
-            found.append(f"{self.unanswered:,} orders were never answered and are in no histogram")
+            found.append(f"{counted(self.unanswered, 'order')} never answered, and in no histogram")
         if self.unsent:
-            found.append(f"{self.unsent:,} orders were due and never sent")
+            found.append(f"{counted(self.unsent, 'order')} due and never sent")
         if total.refused:
-            found.append(f"{total.refused:,} orders were refused with an error: stale, malformed or forbidden")
+            found.append(f"{counted(total.refused, 'order')} refused with an error: stale, malformed or forbidden")
         if result.unremembered:
-            found.append(f"{result.unremembered:,} acknowledged requests are not in the ledger")
+            found.append(f"{counted(result.unremembered, 'acknowledged request')} not in the ledger")
         return found
 
     def figures(self) -> list[tuple[str, str]]:

@@ -15,18 +15,20 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from zmqlab.client.retries import NodeChoice
 from zmqlab.client.session import SessionSettings
 from zmqlab.endpoints import parse_endpoint
 from zmqlab.errors import SettingsError
 from zmqlab.settings import (
+    MAX_RATE,
     MAX_SHARDS,
     Ack,
     parse_duration,
     parse_rate,
     require,
+    require_choice,
     require_number,
     require_path,
     require_whole,
@@ -40,8 +42,6 @@ MAX_CLIENTS = 100
 MAX_WINDOW = 1_024
 """What a session remembers at most (:class:`zmqlab.settings.SessionLimits`)."""
 MAX_SYMBOLS = 4_096
-MAX_RATE = 10_000_000
-"""Orders a second. The generator makes a tenth of it on a fast core."""
 
 
 class Stage(NamedTuple):
@@ -219,16 +219,13 @@ class LoadSettings:
                 f"the last stage is at {self.stages[-1].at_s:g} s, after the end at {self.duration_s:g} s",
             )
         require_number("duration_s", self.duration_s, 0.001, math.inf)
-        require(
-            self.node_choice in get_args(NodeChoice),
-            f"node choice {self.node_choice!r}: choose random, round-robin or leader",
-        )
-        require(self.ack in get_args(Ack), f"ack {self.ack!r}: choose quorum, leader or none")
+        require_choice("node_choice", self.node_choice, NodeChoice)
+        require_choice("ack", self.ack, Ack)
         require(
             self.ack != "none" or self.rate is not None,
             'rate "max" sends the next request when one is answered: with ack none, give a rate',
         )
-        require(self.arrivals in get_args(Arrivals), f"arrivals {self.arrivals!r}: choose poisson or constant")
+        require_choice("arrivals", self.arrivals, Arrivals)
         require(isinstance(self.mix, FlowMix), f"mix is {self.mix!r}: it must be a FlowMix")
         require_whole("clients", self.clients, 1, MAX_CLIENTS)
         require_whole("symbols", self.symbols, 1, MAX_SYMBOLS)
@@ -257,6 +254,14 @@ class LoadSettings:
             node_choice=self.node_choice,
             waits=self.ack != "none",
         )
+
+    @property
+    def rate_text(self) -> str:
+        """What is offered, for people."""
+        if self.stages:
+            rates = [stage.rate for stage in self.stages]
+            return f"{min(rates):,.0f} to {max(rates):,.0f} orders/s"
+        return "as much as it can" if self.rate is None else f"{self.rate:,.0f} orders/s"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an endless duration becomes None."""

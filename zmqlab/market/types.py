@@ -435,7 +435,8 @@ class Depth:
         widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         title = "  ".join(cell.rjust(width) for cell, width in zip(head, widths, strict=True))
-        return "\n".join([f"{self.symbol} (spread {self.spread})", title, *(lines or ["(empty)"])])
+        spread = "" if self.spread is None else f" (spread {self.spread})"
+        return "\n".join([f"{self.symbol}{spread}", title, *(lines or ["(empty)"])])
 
     def _repr_html_(self) -> str:
         def row(tag: str, cells: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ from zmqlab.node.loop import Node, Observe
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.replica.replications import REPLICATIONS
-from zmqlab.settings import NodeSettings, journals_in
+from zmqlab.settings import NodeSettings, journals_in, reason_of
 
 STDERR = 2
 LOG_FILE_BYTES = 16 << 20
@@ -198,7 +198,8 @@ def _open_log(settings: NodeSettings) -> None:
             handler = _LogFile(folder / f"{settings.name}.log")
     except OSError as error:
         raise LogUnwritable(
-            f"the log below {folder} can't be written: {error}. Give that folder to this user, or use another --run-dir"
+            f"the log below {folder} can't be written: {reason_of(error)}. Give that folder to this user, or"
+            " use another --run-dir"
         ) from None
     text = logging.Formatter(f"%(asctime)s.%(msecs)03d {settings.name} %(levelname)s %(message)s", "%FT%T")
     handler.setFormatter(JsonFormatter(settings.name) if settings.log_format == "json" else text)

@@ -34,6 +34,7 @@ from zmqlab.replica import Replica
 from zmqlab.replica.machine import CHECKPOINT_INTERVAL
 from zmqlab.settings import NodeSettings
 from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wording import counted
 
 ROLES = ("leader", "follower", "candidate", "pre_candidate", "learner", "removed")
 _ROLE = ("role",), [(role,) for role in ROLES]
@@ -308,5 +309,5 @@ def why_not_ready(view: View) -> str:
     if not status.leader_id:
         return f"no leader known in term {status.term}"
     if status.lag > READY_LAG_ENTRIES:
-        return f"{status.lag} entries behind"
+        return f"{counted(status.lag, 'entry')} behind"
     return ""

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from zmqlab.errors import SettingsError
 from zmqlab.replica.broadcast import Broadcast
@@ -25,7 +25,7 @@ from zmqlab.replica.leader_answers import LeaderAnswers
 from zmqlab.replica.primary_backup import PrimaryBackup
 from zmqlab.replica.raft_by_quorum import RaftByQuorum
 from zmqlab.replica.replication import MakeReplication
-from zmqlab.settings import DEFAULT_REPLICATION, Ack, is_replication_name, require
+from zmqlab.settings import DEFAULT_REPLICATION, Ack, is_replication_name, require, require_choice
 
 UNKNOWN = "only its author knows"
 Needs = Literal["majority", "leader", "node", ""]
@@ -123,7 +123,7 @@ def replication_of(name: str, ack: Ack) -> str:
     Raises:
         SettingsError: ``ack`` is none, or it is not the choice of this replication.
     """
-    require(ack in get_args(Ack), f"ack {ack!r}: choose quorum, leader or none")
+    require_choice("ack", ack, Ack)
     if ack != "leader" or name == LEADER_ACK:
         return name
     require(name == DEFAULT_REPLICATION, f"replication {name} answers in its own way: leave out ack, or take raft")

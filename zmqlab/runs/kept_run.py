@@ -54,6 +54,7 @@ from zmqlab.runs.kept_files import (
     write_repetition,
 )
 from zmqlab.settings import reason_of, require_path
+from zmqlab.tables import date_and_time
 
 FORMAT = 1
 """Of the folder. A reader of a higher one reads all lower ones."""
@@ -197,17 +198,13 @@ class Run:
             raise SettingsError(f"what was run is {what!r}: name it with letters, digits and -, {WORD_LETTERS} at most")
         run, parent = _judged(load), require_path("folder", folder)
         about = _about(run, what)
-        with written_to(parent, lambda new: _fill(new, about, run)) as new:
-            name = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(about.began_ns / 1e9))}-{what}"
-            return cls.read(
-                renamed(new, (parent / f"{name}{more}" for more in ("", *(f"-{n}" for n in range(2, MAX_NAMES)))))
-            )
+        return cls.read(new_folder(parent, about.began_ns, what, lambda new: _fill(new, about, run)))
 
     def add(self, load: LoadClient | JudgedRun) -> Repetition:
         """Keep one more repetition of this run; arguments and errors as in :meth:`keep`."""
         run, number = _judged(load), self.repetitions[-1].number + 1
-        with written_to(self.folder, lambda new: write_repetition(new / "new", run)) as new:
-            self.repetitions.append(Repetition(renamed(new / "new", [self.folder / str(number)])))
+        with _written_to(self.folder, lambda new: write_repetition(new / "new", run)) as new:
+            self.repetitions.append(Repetition(_renamed(new / "new", [self.folder / str(number)])))
         return self.repetitions[-1]
 
     @classmethod
@@ -277,7 +274,7 @@ class Run:
     @property
     def when(self) -> str:
         """When the run began, in local time."""
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.about.began_ns / 1e9))
+        return date_and_time(self.about.began_ns)
 
     @property
     def title(self) -> str:
@@ -357,8 +354,19 @@ def _fill(folder: Path, about: About, run: JudgedRun) -> None:
     write_repetition(folder / "1", run)
 
 
+def new_folder(parent: Path, time_ns: int, what: str, fill: Callable[[Path], None]) -> Path:
+    """A new folder in ``parent``, filled, and named by a moment of the wall clock and by what it holds.
+
+    Raises:
+        SettingsError: it can't be written.
+    """
+    name = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(time_ns / 1e9))}-{what}"
+    with _written_to(parent, fill) as new:
+        return _renamed(new, (parent / f"{name}{more}" for more in ("", *(f"-{n}" for n in range(2, MAX_NAMES)))))
+
+
 @contextmanager
-def written_to(parent: Path, fill: Callable[[Path], None]) -> Iterator[Path]:
+def _written_to(parent: Path, fill: Callable[[Path], None]) -> Iterator[Path]:
     """A folder in ``parent`` that no list shows, filled; what is left of it at the end is removed."""
     new: Path | None = None
     try:
@@ -373,7 +381,13 @@ def written_to(parent: Path, fill: Callable[[Path], None]) -> Iterator[Path]:
             shutil.rmtree(new, ignore_errors=True)
 
 
-def renamed(new: Path, names: Iterable[Path]) -> Path:
+def expect_room(parent: Path) -> None:
+    """Raise SettingsError if no run can be kept in ``parent``; it is made if it is missing."""
+    with _written_to(parent, lambda _: None):
+        pass
+
+
+def _renamed(new: Path, names: Iterable[Path]) -> Path:
     """Give ``new`` the first of the names that is free."""
     for path in names:
         try:

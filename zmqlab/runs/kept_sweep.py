@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import msgspec
@@ -30,17 +31,16 @@ from zmqlab.lab.sweep import HEAD, Sweep, SweepStep
 from zmqlab.load.load_report import LatencySummary, text_of_ms
 from zmqlab.machine_facts import these_versions, this_machine
 from zmqlab.runs.kept_files import decoded, write_json
-from zmqlab.runs.kept_run import MAX_NAMES, RUNS, renamed, written_to
+from zmqlab.runs.kept_run import RUNS, new_folder
 from zmqlab.runs.page_shell import in_notebook, page, write_page
 from zmqlab.runs.run_charts import Backdrop, Curve, Line, series_style, time_chart
-from zmqlab.runs.run_pages import figure, section, setting_text, table
+from zmqlab.runs.run_pages import figure, section, settings_and_machine, table
 from zmqlab.settings import reason_of, require_path
-from zmqlab.tables import text_table
+from zmqlab.tables import date_and_time, text_table
 
 FORMAT = 1
 """Of the file. A reader of a higher one reads all lower ones."""
 STEPS = "sweep.json"
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 COMPARED_HEAD = ("", "sweep", "knee, orders/s", "p50 ms there", "p99 ms there", "against A")
 
 
@@ -122,10 +122,7 @@ class KeptSweep:
             versions=these_versions(),
             steps=[KeptStep.of(step) for step in sweep],
         )
-        with written_to(parent, lambda new: write_json(new / STEPS, about)) as new:
-            name = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now_ns / 1e9))}-sweep"
-            more = ("", *(f"-{number}" for number in range(2, MAX_NAMES)))
-            return cls.read(renamed(new, (parent / f"{name}{each}" for each in more)))
+        return cls.read(new_folder(parent, now_ns, "sweep", lambda new: write_json(new / STEPS, about)))
 
     @classmethod
     def read(cls, folder: str | Path) -> KeptSweep:
@@ -157,7 +154,7 @@ class KeptSweep:
     @property
     def when(self) -> str:
         """The local time at which it ended."""
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.about.ended_ns / 1e9))
+        return date_and_time(self.about.ended_ns)
 
     @property
     def knee(self) -> SweepStep | None:
@@ -186,16 +183,13 @@ class KeptSweep:
 
     def _body(self) -> str:
         rows = [step.row() for step in self.sweep]
-        settings = [(name, setting_text(value)) for name, value in (self.about.cluster | self.about.settings).items()]
-        machine = [(name, setting_text(value)) for name, value in (self.about.machine | self.about.versions).items()]
-        pair = section("Settings", table((), settings)), section("Machine", table((), machine))
         return (
             f'<div class="head"><h1>{escape(self.title)}</h1></div>'
             f'<p class="faint">{self.when} \N{MIDDLE DOT} {escape(self.folder.name)}</p>'
             f"<p>{escape(_knee_text(self))}</p>"
             + charts([("", self)])
             + section("Steps", table(HEAD, rows, "numbers"))
-            + f'<div class="pair"><div>{pair[0]}</div><div>{pair[1]}</div></div>'
+            + settings_and_machine(self.about.cluster | self.about.settings, self.about.machine, self.about.versions)
         )
 
 
@@ -204,9 +198,10 @@ class SweepComparison:
 
     def __init__(self, sweeps: Sequence[KeptSweep]) -> None:
         """At least two, of which the first is the base."""
-        if not 2 <= len(sweeps) <= len(LETTERS):
-            raise SettingsError(f"{len(sweeps)} sweeps: name two or more, up to {len(LETTERS)}, to compare them")
-        self.sweeps = list(zip(LETTERS, sweeps, strict=False))
+        most = len(ascii_uppercase)
+        if not 2 <= len(sweeps) <= most:
+            raise SettingsError(f"{len(sweeps)} sweeps can't be compared: name 2 to {most} folders of kept sweeps")
+        self.sweeps = list(zip(ascii_uppercase, sweeps, strict=False))
 
     @classmethod
     def of(cls, *folders: str | Path) -> SweepComparison:

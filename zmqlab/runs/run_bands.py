@@ -21,6 +21,8 @@ NS_PER_S = 1_000_000_000
 SILENCE_MS = 150.0
 """A longer time in which answers were owed and none came is a band, as in the panel."""
 SILENCES_MAX = 200
+NO_ANSWER = "no answer"
+"""What the label of a silence begins with."""
 
 
 def bands_of(events: Sequence[Event], outcome: LoadResult) -> Iterator[Span]:
@@ -31,6 +33,11 @@ def bands_of(events: Sequence[Event], outcome: LoadResult) -> Iterator[Span]:
             yield span
 
 
+def is_silence(band: Span) -> bool:
+    """Whether in this band answers were owed and none came, from anywhere or from one of several Raft groups."""
+    return band.label.startswith(NO_ANSWER)
+
+
 def silences_of(outcome: LoadResult) -> list[Span]:
     """The times in which answers were owed and none came, by the ledger; none if it does not have all requests. Where
     there are several Raft groups, of each."""
@@ -39,8 +46,8 @@ def silences_of(outcome: LoadResult) -> list[Span]:
         return []
     groups = sorted(set(outcome.client_groups))
     if len(groups) < 2:
-        return _silences_in(rows, outcome, "no answer")
-    found = (_silences_in(rows[rows["group"] == group], outcome, f"no answer of group {group}") for group in groups)
+        return _silences_in(rows, outcome, NO_ANSWER)
+    found = (_silences_in(rows[rows["group"] == group], outcome, f"{NO_ANSWER} of group {group}") for group in groups)
     return [span for spans in found for span in spans]
 
 

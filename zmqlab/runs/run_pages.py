@@ -10,7 +10,7 @@ What is around it is :mod:`zmqlab.runs.page_shell`'s. :mod:`zmqlab.runs.run_char
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -20,14 +20,8 @@ from zmqlab.load.load_report import text_of_ms
 from zmqlab.runs.kept_files import NS_PER_S, SecondRow
 from zmqlab.runs.kept_run import Repetition, Run, Spread
 from zmqlab.runs.page_shell import in_notebook, page
-from zmqlab.runs.run_charts import (
-    Backdrop,
-    Curve,
-    Line,
-    Stripe,
-    percentile_chart,
-    time_chart,
-)
+from zmqlab.runs.run_bands import is_silence
+from zmqlab.runs.run_charts import Backdrop, Curve, Line, Stripe, percentile_chart, series_style, time_chart
 from zmqlab.runs.trace_diagrams import Diagram
 from zmqlab.tables import clock, html_table
 
@@ -37,7 +31,7 @@ SAME_LABEL_S = 1.0
 """Events with one label that follow each other this closely have one label: the links of a partition."""
 MARKS = {True: ("ok", "✓"), False: ("bad", "✗"), None: ("unsure", "?")}
 OUTCOMES = {"passed": "ok", "failed": "bad", "not judged": "unsure"}
-UNITS_OF_BYTES = 1 << 30
+GIB = 1 << 30
 
 
 def run_page(run: Run) -> str:
@@ -67,7 +61,7 @@ def run_body(run: Run) -> str:
     else:
         parts += [_percentiles(run), section("Repetitions", _repetitions(run))]
         parts += [_one_of_many(each, number == 0) for number, each in enumerate(run.repetitions)]
-    parts.append(_surroundings(run))
+    parts.append(settings_and_machine(run.settings, run.about.machine, run.about.versions))
     return "\n".join(parts)
 
 
@@ -121,7 +115,7 @@ def _range(spread: Spread, form: str, count: int) -> str:
 
 
 def _percentiles(run: Run) -> str:
-    curves = [(f"repetition {each.number}", f"c{number % 7}", each) for number, each in enumerate(run.repetitions)]
+    curves = [(f"repetition {each.number}", series_style(number), each) for number, each in enumerate(run.repetitions)]
     return figure(
         "Response time by percentile",
         [(style, name) for name, style, _ in curves],
@@ -218,7 +212,7 @@ def backdrop(each: Repetition) -> Backdrop:
         start, stop = (span.start_ns - began_ns) / NS_PER_S, end
         if span.end_ns is not None:
             stop = (span.end_ns - began_ns) / NS_PER_S
-        style = "silent" if span.label == "no answer" else "band"
+        style = "silent" if is_silence(span) else "band"
         stripes.append(Stripe(max(start, 0.0), min(stop, end), span.label, style))
     return Backdrop(end, lines, stripes)
 
@@ -320,16 +314,16 @@ def signed_table(rows: Iterable[tuple[tuple[str, str], str, str]]) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], style: str = "") -> str:
     """A table that scrolls by itself if the page is narrow."""
-    text = html_table(head, rows) if head else html_table((), rows).replace("<thead><tr></tr></thead>", "")
+    text = html_table(head, rows, aligned=False).replace("<thead><tr></tr></thead>", "")
     return f'<div class="scroll {style}">{text}</div>'
 
 
-def _surroundings(run: Run) -> str:
-    settings = [(name, setting_text(value)) for name, value in run.settings.items()]
-    machine = [(name, setting_text(value)) for name, value in run.about.machine.items() if name != "memory_bytes"]
-    machine.append(("memory", f"{run.about.machine.get('memory_bytes', 0) / UNITS_OF_BYTES:.1f} GiB"))
-    machine += run.about.versions.items()
-    left, right = section("Settings", table((), settings)), section("Machine", table((), machine))
+def settings_and_machine(settings: Mapping[str, Any], machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    """What it takes to repeat a run, as two tables side by side."""
+    told = [(name, setting_text(value)) for name, value in settings.items()]
+    facts = [(name, setting_text(value)) for name, value in machine.items() if name != "memory_bytes"]
+    facts += [("memory", f"{machine.get('memory_bytes', 0) / GIB:.1f} GiB"), *versions.items()]
+    left, right = section("Settings", table((), told)), section("Machine", table((), facts))
     return f'<div class="pair"><div>{left}</div><div>{right}</div></div>'
 
 

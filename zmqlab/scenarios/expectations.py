@@ -29,6 +29,7 @@ An expectation is *met*, *not met*, or *not known*: then nothing was measured fo
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,24 +37,18 @@ from typing import NamedTuple, get_args
 
 from zmqlab.errors import SettingsError
 from zmqlab.judge.promises import Outcome
-from zmqlab.judge.thresholds import METRICS, Threshold, parse_thresholds
+from zmqlab.judge.thresholds import COMPARE, METRICS, Threshold, parse_thresholds
 from zmqlab.judge.verdict import LoadResult, Verdict
 from zmqlab.scenarios.written import Written, choices
-from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
 PASSES = "verdict passed"
 SCOPE = re.compile(r"group(\d+)|struck|others")
 """Which of several Raft groups a line is about; a full stop stands behind it."""
 _FORM = re.compile(r"([a-z_0-9.]+)\s*(<=|>=|==|<|>)\s*([0-9]*\.?[0-9]+\s*[a-z%]*)")
-_OPPOSITE = {"==": (">=", "<="), "<": ("<",), "<=": ("<=",), ">": (">",), ">=": (">=",)}
-"""A threshold that is crossed in each of these ways means that the expectation is met."""
-_COMPARE: Mapping[str, Callable[[float, float], bool]] = {
-    "<": lambda value, limit: value < limit,
-    "<=": lambda value, limit: value <= limit,
-    ">": lambda value, limit: value > limit,
-    ">=": lambda value, limit: value >= limit,
-    "==": lambda value, limit: value == limit,
-}
+_CROSSED = {"<": ("<",), "<=": ("<=",), ">": (">",), ">=": (">=",), "==": (">=", "<=")}
+"""The expectation is met if the thresholds with these comparisons are crossed: a threshold says what must not be."""
+_COMPARE: Mapping[str, Callable[[float, float], bool]] = {**COMPARE, "==": operator.eq}
 
 
 class Met(NamedTuple):
@@ -101,31 +96,55 @@ def read_expectations(lines: Iterable[Written], loads: Collection[str], shards: 
 
 def _read(written: Written, loads: Collection[str], shards: int) -> Expectation:
     text = written.text()
-    name = next((each for each in loads if text.startswith(f"{each}.")), "")
-    said = text.removeprefix(f"{name}.") if name else text
+    load = next((each for each in loads if text.startswith(f"{each}.")), "")
+    said = text.removeprefix(f"{load}.") if load else text
     scope, dot, of_groups = said.partition(".")
     if dot and SCOPE.fullmatch(scope):
-        return Expectation(text, name, _of_groups(written, scope, of_groups, shards))
+        return Expectation(text, load, _of_groups(written, scope, of_groups, shards))
+    return Expectation(text, load, _of_verdict(written, said) or _of_figures(written, said))
+
+
+def _of_verdict(written: Written, said: str, group: int | None = None) -> Measure | None:
+    """What the verdict on all, or on one group, must say; None: ``said`` is not about it."""
     word, _, rest = said.partition(" ")
     if word == "verdict":
         if rest not in get_args(Outcome):
             raise written.wrong(f"a verdict is never {rest!r}: {choices(rest, get_args(Outcome))}")
-        return Expectation(text, name, _verdict(rest))
-    if word == "broken" and rest:
-        return Expectation(text, name, _broken(rest))
-    form = _FORM.fullmatch(said.lower())
-    if form is None:
-        raise written.wrong(f"{text!r} expects nothing: write 'verdict passed', 'gap < 1s' or 'elections >= 2'")
-    metric, comparison, limit = form.groups()
+        return _verdict(rest, group)
+    return _broken(rest, group) if word == "broken" and rest else None
+
+
+def _of_figures(written: Written, said: str) -> Measure:
+    metric, comparison, limit = _parts(said)
+    if not metric:
+        raise written.wrong(
+            f"{written.text()!r} expects nothing: write 'verdict passed', 'gap < 1s' or 'elections >= 2'"
+        )
     if metric in CLUSTER_FIGURES:
-        return Expectation(text, name, _figure(written, metric, comparison, limit))
+        return _figure(metric, comparison, _whole(written, metric, limit))
     if metric not in METRICS:
         raise written.wrong(f"nothing is measured as {metric!r}: {choices(metric, (*METRICS, *CLUSTER_FIGURES))}")
+    return _metric([_threshold(written, f"{metric}{each}{limit}") for each in _CROSSED[comparison]])
+
+
+def _parts(said: str) -> tuple[str, str, str]:
+    """Metric, comparison and limit; empty if ``said`` has another form."""
+    form = _FORM.fullmatch(said.lower())
+    return (form[1], form[2], form[3]) if form is not None else ("", "", "")
+
+
+def _threshold(written: Written, expression: str) -> Threshold:
     try:
-        thresholds = parse_thresholds(f"{metric}{each}{limit}" for each in _OPPOSITE[comparison])
+        (threshold,) = parse_thresholds([expression])
     except SettingsError as error:
         raise written.wrong(str(error).partition(". Metrics")[0]) from None
-    return Expectation(text, name, _metric(thresholds))
+    return threshold
+
+
+def _whole(written: Written, name: str, limit: str) -> int:
+    if not limit.strip().isdecimal():
+        raise written.wrong(f"{name!r} is a count: write a whole number in place of {limit.strip()!r}")
+    return int(limit)
 
 
 def _verdict(outcome: str, group: int | None = None) -> Measure:
@@ -173,17 +192,12 @@ def _metric(thresholds: Sequence[Threshold]) -> Measure:
 # -- figures of the nodes ------------------------------------------------------------------------------------------
 
 
-def _terms(node: NodeStatus, group: int | None = None) -> list[int]:
-    """By a node's word: its terms in the groups that it holds, of several, or in one of them."""
-    return [brief.term for brief in node.groups if group in (None, brief.number)]
-
-
 def _members(nodes: Sequence[NodeStatus]) -> int:
     return max((sum(member.voter for member in node.members) for node in nodes if node.role == "leader"), default=0)
 
 
 CLUSTER_FIGURES: Mapping[str, Callable[[Sequence[NodeStatus]], int]] = {
-    "term": lambda nodes: max((term for node in nodes for term in (node.term, *_terms(node))), default=0),
+    "term": lambda nodes: max(term for node in nodes for term in (node.term, *(each.term for each in node.groups))),
     "nodes": len,
     "members": _members,
     "snapshots": lambda nodes: sum(node.snapshots_total for node in nodes),
@@ -193,34 +207,33 @@ leader's word, how many snapshots they have taken since they were started. With 
 of any, and members and snapshots are those of group 0: a node's answer tells no more."""
 
 
-def _figure(written: Written, name: str, comparison: str, limit: str) -> Measure:
-    count = _whole(written, name, limit)
-
+def _figure(name: str, comparison: str, count: int) -> Measure:
     def measure(result: LoadResult, _struck: Collection[int]) -> tuple[bool | None, str]:
-        nodes = [node.status for node in result.nodes if node.status is not None]
+        nodes = _statuses(result)
         if not nodes:
             return None, "no node answered at the end"
-        value = CLUSTER_FIGURES[name](nodes)
-        return _COMPARE[comparison](value, count), f"{name} {value:,}"
+        return _compared(name, CLUSTER_FIGURES[name](nodes), comparison, count)
 
     return measure
 
 
-def _whole(written: Written, name: str, limit: str) -> int:
-    if not limit.strip().isdecimal():
-        raise written.wrong(f"{name!r} is a count: write a whole number in place of {limit.strip()!r}")
-    return int(limit)
+def _statuses(result: LoadResult) -> list[NodeStatus]:
+    """Of the nodes that answered at the end."""
+    return [node.status for node in result.nodes if node.status is not None]
+
+
+def _compared(name: str, value: int, comparison: str, count: int) -> tuple[bool, str]:
+    return _COMPARE[comparison](value, count), f"{name} {value:,}"
 
 
 # -- one of several Raft groups, or some ---------------------------------------------------------------------------
 
-GROUP_FIGURES: Mapping[str, Callable[[int, Sequence[NodeStatus]], int]] = {
-    "term": lambda group, nodes: max((term for node in nodes for term in _terms(node, group)), default=0),
-    "members": lambda group, nodes: max(
-        (len(brief.members) for node in nodes for brief in node.groups if brief.number == group), default=0
-    ),
+GROUP_FIGURES: Mapping[str, Callable[[Sequence[GroupBrief]], int]] = {
+    "term": lambda briefs: max(brief.term for brief in briefs),
+    "members": lambda briefs: max(len(brief.members) for brief in briefs),
 }
-"""What is read of one group from the nodes that run at the end: its highest term, how many members it has."""
+"""What is read of one group from the words of the nodes that hold it at the end: its highest term, how many members it
+has."""
 
 
 def _of_groups(written: Written, scope: str, said: str, shards: int) -> Measure:
@@ -231,19 +244,11 @@ def _of_groups(written: Written, scope: str, said: str, shards: int) -> Measure:
     group = int(number[1]) if number is not None and number[1] else None
     if group is not None and group >= shards:
         raise written.wrong(f"there is no group {group}: the last of {shards} is group {shards - 1}")
-    word, _, rest = said.partition(" ")
-    if group is not None and word == "verdict" and rest in get_args(Outcome):
-        return _verdict(rest, group)
-    if group is not None and word == "broken" and rest:
-        return _broken(rest, group)
-    form = _FORM.fullmatch(said.lower())
-    metric, comparison, limit = form.groups() if form is not None else ("", "", "")
+    if group is not None and (measure := _of_verdict(written, said, group)):
+        return measure
+    metric, comparison, limit = _parts(said)
     if metric == "gap":
-        try:
-            (threshold,) = parse_thresholds([f"gap<{limit}"])
-        except SettingsError as error:
-            raise written.wrong(str(error).partition(". Metrics")[0]) from None
-        return _gap(scope, group, comparison, threshold.limit)
+        return _gap(scope, group, comparison, _threshold(written, f"gap<{limit}").limit)
     if group is not None and metric in GROUP_FIGURES:
         return _group_figure(group, metric, comparison, _whole(written, metric, limit))
     known = ["gap < 1s"] if group is None else ["gap < 1s", "verdict passed", "broken nothing lost", "term == 1"]
@@ -254,13 +259,13 @@ def _of_groups(written: Written, scope: str, said: str, shards: int) -> Measure:
 
 def _gap(scope: str, group: int | None, comparison: str, limit_ms: float) -> Measure:
     def measure(result: LoadResult, struck: Collection[int]) -> tuple[bool | None, str]:
+        if group is None and not struck:
+            return None, "no fault hit a node that led a group"
         meant = [
             share
             for share in result.report.result.groups
             if (share.group == group if group is not None else (share.group in struck) == (scope == "struck"))
         ]
-        if not struck and group is None:
-            return None, "no fault hit a node that led a group"
         if not meant:
             return None, f"no order of the load belongs to {scope}"
         worst = max(meant, key=lambda share: share.longest_gap_ms)
@@ -272,10 +277,9 @@ def _gap(scope: str, group: int | None, comparison: str, limit_ms: float) -> Mea
 
 def _group_figure(group: int, name: str, comparison: str, count: int) -> Measure:
     def measure(result: LoadResult, _struck: Collection[int]) -> tuple[bool | None, str]:
-        nodes = [node.status for node in result.nodes if node.status is not None]
-        value = GROUP_FIGURES[name](group, nodes)
-        if not value:
+        briefs = [brief for node in _statuses(result) for brief in node.groups if brief.number == group]
+        if not briefs:
             return None, f"no node that answered at the end holds group {group}"
-        return _COMPARE[comparison](value, count), f"{name} {value:,}"
+        return _compared(name, GROUP_FIGURES[name](briefs), comparison, count)
 
     return measure

@@ -21,6 +21,7 @@ from zmqlab.scenarios.scenario_steps import VICTIM, Situation, known_node, name_
 from zmqlab.scenarios.written import Written, choices
 from zmqlab.settings import parse_duration, parse_rate
 from zmqlab.wire.control import Event, EventKind
+from zmqlab.wording import counted
 
 Look = Callable[[Situation], str]
 """What a condition sees, for people; empty as long as it does not hold."""
@@ -90,7 +91,7 @@ def _acknowledged(text: str) -> Look:
 
     def look(each: Situation) -> str:
         count = each.served.acknowledged if each.group is None else each.served.of_group(each.group)[0]
-        return f"{count:,} orders" if count >= orders else ""
+        return counted(count, "order") if count >= orders else ""
 
     return look
 

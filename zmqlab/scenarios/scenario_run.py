@@ -41,6 +41,7 @@ from zmqlab.scenarios.scenario_file import Scenario, Step
 from zmqlab.scenarios.scenario_steps import Served, Situation, undone
 from zmqlab.tables import GAPS_HEAD, html_table, text_table
 from zmqlab.wire.control import Event
+from zmqlab.wording import counted
 
 POLL_S = 0.02
 """How often a condition is looked at: an election takes ten times as long."""
@@ -117,7 +118,7 @@ class ScenarioResult:
                 text_table(HEAD, self._rows()),
                 *(f"\n{text_table(head, rows)}" for head, rows in self.group_tables()),
                 *(f"PROBLEM: {problem}" for problem in self.problems),
-                self._title,
+                self.title,
                 *([f"logs and journals: {self.run_dir}"] if self.run_dir else []),
                 *(f"kept: {folder}" for folder in self.kept),
             ]
@@ -132,11 +133,12 @@ class ScenarioResult:
         problems = "".join(f"<p>PROBLEM: {escape(problem)}</p>" for problem in self.problems)
         return (
             f"<p>{escape(self.teaches)}</p>{story}{html_table(HEAD, self._rows())}{groups}{problems}"
-            f"<p><b>{escape(self._title)}</b></p>"
+            f"<p><b>{escape(self.title)}</b></p>"
         )
 
     @property
-    def _title(self) -> str:
+    def title(self) -> str:
+        """Whether it went as expected, in one line."""
         met = sum(each.ok is True for each in self.expectations)
         verdict = "as expected" if self.ok else "NOT AS EXPECTED"
         return f"{self.name}: {verdict}, {met} of {len(self.expectations)} expectations met, seed {self.seed}"
@@ -271,8 +273,9 @@ class _Run:
         leads = f"{self._cluster.feed.leader_among(running) or 'none'} leads"
         if self._cluster.shards > 1:
             leads = f"{sum(map(bool, self._cluster.leaders.values()))} of {self._cluster.shards} groups have a leader"
-        offered = ", ".join(_offered(name, load) for name, load in self._loads.items())
-        self._tell(f"{len(running)} nodes run, {leads}; {offered}")
+        told = {name: load.settings for name, load in self._loads.items()}
+        offered = ", ".join(f"{name} offers {each.rate_text} for {each.duration_s:g} s" for name, each in told.items())
+        self._tell(f"{counted(len(running), 'node runs', 'nodes run')}, {leads}; {offered}")
 
     def take_steps(self) -> list[str]:
         """One after the other; what went wrong."""
@@ -343,15 +346,6 @@ class _Run:
         self._tell(f"undo: {', '.join(step.undo)}")
         self._situation.begin()
         undone(reversed(faults), self._cluster)
-
-
-def _offered(name: str, load: LoadClient) -> str:
-    settings = load.settings
-    rate = "as much as it can" if settings.rate is None else f"{settings.rate:,.0f} orders/s"
-    if settings.stages:
-        rates = [stage.rate for stage in settings.stages]
-        rate = f"{min(rates):,.0f} to {max(rates):,.0f} orders/s"
-    return f"{name} offers {rate} for {settings.duration_s:g} s"
 
 
 def _sleep_until(moment: float) -> None:

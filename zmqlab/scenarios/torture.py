@@ -39,7 +39,8 @@ from zmqlab.runs.kept_run import Run
 from zmqlab.scenarios import nemesis
 from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike
 from zmqlab.scenarios.torture_report import CALM, ByGroup, TortureResult, calm_gap_ms, outcomes
-from zmqlab.settings import DEFAULT_REPLICATION, Durability, require_number, require_whole
+from zmqlab.settings import DEFAULT_REPLICATION, MAX_RATE, Durability, require_number, require_whole
+from zmqlab.wording import counted
 
 WARM_UP_S = 1.0
 """Calm load before the first fault: a client has its sessions and its first answers by then."""
@@ -105,7 +106,7 @@ class TortureSettings:
         if self.durability == "memory":
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
         require_number("duration_s", self.duration_s, 1e-3, 7 * 86_400)
-        require_number("rate", self.rate, 1, 10_000_000)
+        require_number("rate", self.rate, 1, MAX_RATE)
         LoadSettings(nodes=(PLACEHOLDER,), **self.load)  # says what is wrong with them before anything is started
 
     def deals(self) -> Iterator[Deal]:
@@ -332,7 +333,7 @@ def _errors_at_the_client(result: LoadResult) -> list[str]:
     outcome = result.report.result
     problems = []
     if result.total.refused:
-        problems.append(f"{result.total.refused:,} orders were answered with an error")
+        problems.append(f"{counted(result.total.refused, 'order was', 'orders were')} answered with an error")
     if outcome.open_requests and not outcome.problem:
-        problems.append(f"{len(outcome.open_requests):,} requests were never answered")
+        problems.append(f"{counted(len(outcome.open_requests), 'request was', 'requests were')} never answered")
     return problems

@@ -28,6 +28,7 @@ from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.scenarios.nemesis import Strike
 from zmqlab.tables import html_table, text_table
+from zmqlab.wording import counted
 
 Times = npt.NDArray[np.int64]
 ByGroup = Mapping[int, Times]
@@ -228,7 +229,7 @@ class TortureResult:
         }
 
     def __repr__(self) -> str:
-        lines = [repr(self.load), "", f"{len(self.outcomes)} faults, seed {self.settings.get('seed')}", ""]
+        lines = [repr(self.load), "", f"{counted(len(self.outcomes), 'fault')}, seed {self.settings.get('seed')}", ""]
         lines += [text_table(HEAD, self.rows()), ""]
         lines += [f"PROBLEM: {problem}" for problem in self.problems]
         lines += [f"torture: {self.outcome.upper()}"]

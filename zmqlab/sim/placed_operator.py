@@ -165,9 +165,13 @@ class PlacedOperator(Operator):
                     process.join(places)
 
     def reconcile(self) -> None:
+        """Another change waits for a node that was switched off and is in the roster still: leaders say so."""
+        processes, roster = self._world.processes, self.roster
+        for node_id in roster.ids:
+            if node_id and processes[node_id].is_gone and all(goal.node_id != node_id for goal in self._goals):
+                self._goals.append(Goal(node_id, is_addition=False))
         if self._goals:
             return
-        processes, roster = self._world.processes, self.roster
         wanted = {processes[node_id].address: node_id for node_id in self.members}
         for address, node_id in roster.identities.items():
             if address not in wanted and node_id not in self.members:  # a member has moved: the roster will follow it

@@ -393,7 +393,7 @@ class Commitment:
         holders = [node_id for node_id, copy in self._copies.items() if copy.holds(entry.index, entry.term)]
         raise Violation(
             f"commit rule: node {raft.node_id} applies {entry.index} of term {entry.term}, which only {holders} "
-            f"have stored, but the members are {configuration}"
+            f"have stored, but the voters are {list(configuration.voters)}"
         )
 
     def _is_on_a_majority(self, entry: Entry, configuration: Configuration) -> bool:

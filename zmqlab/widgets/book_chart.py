@@ -260,7 +260,7 @@ def _draw_depth(scene: Scene, prices: Range1d) -> figure:
         rows = [(side.removesuffix("s"), "price"), ("quantity", "quantity"), ("orders", "orders")]
         depth.add_tools(_hover(renderer, rows))
     scene.legend(depth, items)
-    scene.empty_note(depth, "No orders rest: press start under Load.")
+    scene.empty_note(depth, "No orders rest: start the load.")
     return depth
 
 

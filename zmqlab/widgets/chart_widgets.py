@@ -74,7 +74,7 @@ class LiveCharts(LiveFigure):
         enlarge(layout, scale)
         if fills:
             fill_place(layout)
-        super().__init__(layout, toolbar=toolbar)
+        super().__init__(layout, toolbar=toolbar, sampler=self._sampler)
         self._unregister = self._sampler.on_tick(self._tick)
 
     def static(self, theme: ThemeName = "light") -> UIElement:
@@ -100,6 +100,9 @@ class LiveCharts(LiveFigure):
             lambda: frame_of(self._scene, self._charts, self._sampler, self.options()), marks != self._told
         ):
             self._told = marks
+
+    def _push_last(self) -> None:
+        self._tick()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())
@@ -246,7 +249,7 @@ def fill(layout: UIElement, frame: Frame) -> None:
     """Give the models of ``layout`` what ``frame`` shows, as the JavaScript of a page does."""
     named = {model.name: model for model in layout.references() if isinstance(getattr(model, "name", None), str)}
     for name, stream in frame.streams.items():
-        rows = dict(stream.newest(None))
+        rows = dict(zip(stream.names, stream.newest(None), strict=True))
         unknown = np.full(len(rows["t"]), np.nan)
         named[name].data = dict.fromkeys(named[name].data, unknown) | rows
         for part in (model for other, model in named.items() if other.startswith(f"{name}/")):

@@ -151,7 +151,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     if (logs !== drawnLogs) { drawLogs(ctx, seen); drawnLogs = logs; }
     describe(seen);
     el.dataset.seq = state.seq;
-    sayPainted(state, say);
+    pushes.painted(state, view, say);
     const runs = seen.nodes.some((node, index) => timers[index] > 0 && node.timeout - node.due > HEARD_MS);
     if (moves || state.moved || travels.length || state.replay?.playing || (runs && !seen.ended)) schedulePaint();
   }
@@ -165,7 +165,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     state.offset = message.key ? message.now - performance.now() : Math.max(state.offset - 0.05, message.now - performance.now());
     let buffer = 0;
     for (const [name, columns] of message.streams) {
-      const added = columnsOf(columns, buffers[buffer++]);
+      const added = columnsOf(columns ?? Object.keys(history.streams[name]), buffers[buffer++]);
       history.append(name, added, message.key, message.now - KEPT_MS);
       if (name === "messages") take(added, message.key);
     }
@@ -179,7 +179,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       if (property === "group" && value !== state.group) { state.group = value; travels = []; }
     }
     offerGroups();
-    if (state.replay) { sayPainted(state, say); return; }
+    if (state.replay) { pushes.painted(state, view, say); return; }
     if (arranges || !state.layout) arrange();
     schedulePaint();
   }
@@ -484,7 +484,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   const retheme = () => { el.classList.toggle("zl-dark", isDarkPage()); if (!legend.hidden) fillLegend(); schedulePaint(); };
   const themes = new MutationObserver(retheme), sizes = new ResizeObserver(() => arrange());
   const leave = () => say("gone");
-  model.on("msg:custom", onMessage);
+  const pushes = hearPushes(model, onMessage);
   model.on("change:_busy", schedulePaint);
   model.on("change:_beat", schedulePaint);
   document.addEventListener("visibilitychange", look);
@@ -494,12 +494,12 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   watcher.observe(el);
   sizes.observe(field);
   retheme();
-  say("ready");
+  pushes.begun.then((isThere) => { if (isThere) say("ready"); });
 
   const draw = () => {};
   draw.close = () => {
     leave();
-    model.off("msg:custom", onMessage);
+    pushes.close();
     model.off("change:_busy", schedulePaint);
     model.off("change:_beat", schedulePaint);
     document.removeEventListener("visibilitychange", look);

@@ -32,6 +32,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import traitlets
+from ipywidgets import widget_serialization
+
 from zmqlab.errors import ZmqlabError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_kinds import FAULTS
@@ -41,9 +44,11 @@ from zmqlab.lab.trace_leases import trace
 from zmqlab.settings import require_whole
 from zmqlab.tables import html_table
 from zmqlab.widgets.cluster_controls import FaultPanel
+from zmqlab.widgets.courier import Courier, box_with
 from zmqlab.widgets.live_figure import Frame, Pushes, page_text
 from zmqlab.widgets.panel import script
 from zmqlab.widgets.picture_readings import PictureReadings
+from zmqlab.widgets.sampler import sampler_of
 from zmqlab.widgets.travelling_messages import share_for
 
 LEASE_S = 5.0
@@ -78,6 +83,10 @@ class ClusterPicture(FaultPanel):
     _esm = script("pushes.js", "picture_scene.js", "picture_canvas.js", "cluster_picture.js")
     _css = FaultPanel._css + page_text("cluster_picture.css")
 
+    _courier = traitlets.Instance(Courier).tag(sync=True, **widget_serialization)
+    _box = traitlets.Int().tag(sync=True)
+    """With the courier."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._pushes = Pushes()
         self._readings: PictureReadings | None = None
@@ -92,8 +101,14 @@ class ClusterPicture(FaultPanel):
         """Why there are no samples; empty: there are."""
         self._turns_to: int | None = None
         """The group whose messages are to be sampled from the next time on; None: the same as before."""
+        self._courier, self._box = box_with(sampler_of(cluster), self._pushes.heard)
         super().__init__(cluster, interval_s=0.5)
         self._readings = PictureReadings(cluster, self._sampler)
+
+    def close(self) -> None:
+        """Take the picture from the page; samples end by themselves."""
+        super().close()
+        self._courier.close_box(self._box)
 
     def make_state(self) -> dict[str, Any]:
         """Whether more will come; all else is pushed."""
@@ -154,8 +169,11 @@ class ClusterPicture(FaultPanel):
         caption = NOT_SAMPLED.format(why=self._unsampled) if self._unsampled else SAMPLED
         if self._sampler.feed.shards > 1 and not self._unsampled:
             caption += OF_GROUP.format(group=self._sampler.feed.traces.group, shards=self._sampler.feed.shards)
-        if self._pushes.push(lambda: self._taken(now_ns, caption), self.send, news != self._told):
+        if self._pushes.push(lambda: self._taken(now_ns, caption), self._post, news != self._told):
             self._told = news
+
+    def _post(self, message: dict[str, Any], buffers: list[bytes]) -> None:
+        self._courier.post(self._box, self.send, message, buffers)
 
     def _taken(self, now_ns: int, caption: str) -> Frame:
         """Called between two choices of a group, so that all of a push is of one."""
@@ -192,5 +210,7 @@ class ClusterPicture(FaultPanel):
     def _on_message(self, widget: object, content: Mapping[str, Any], buffers: object) -> None:
         if "push" in content:
             self._pushes.heard(str(content.get("view")), str(content["push"]), int(content.get("seq", 0)))
+            if self._sampler.ended:  # no later turn will push what this page lacks
+                self._push()
         else:
             super()._on_message(widget, content, buffers)

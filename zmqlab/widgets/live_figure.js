@@ -234,7 +234,7 @@ async function render({ model, el }) {
     for (const source of dirty) show(source);
     dirty.clear();
     el.dataset.seq = state.seq;
-    sayPainted(state, say);
+    pushes.painted(state, view, say);
   }
   const schedule = () => (painting ||= requestAnimationFrame(paint));
 
@@ -245,7 +245,7 @@ async function render({ model, el }) {
     state.now = message.now;
     let buffer = 0;
     for (const [source, columns, keep] of message.streams) {
-      const next = {}, fresh = columnsOf(columns, buffers[buffer++]);
+      const next = {}, fresh = columnsOf(columns ?? Object.keys(data[source]), buffers[buffer++]);
       for (const [column, added] of Object.entries(fresh)) {
         next[column] = message.key ? added : tail(data[source][column], added, keep);
       }
@@ -287,7 +287,7 @@ async function render({ model, el }) {
   showProblem();
   const age = watchAge(model, el, () => state.visible && !state.paused && !model.get("_ended"));
   model.on("change:_problem", showProblem);
-  model.on("msg:custom", onMessage);
+  const pushes = hearPushes(model, onMessage);
   model.on("change:_toolbar", schedule);
 
   const library = await model.widget_manager.get_model(model.get("_library").replace("IPY_MODEL_", ""));
@@ -327,11 +327,11 @@ async function render({ model, el }) {
   const leave = () => say("gone");
   window.addEventListener("pagehide", leave);
 
-  say("ready");
+  if (await pushes.begun) say("ready");
   schedule();
   return () => {
     leave();
-    model.off("msg:custom", onMessage);
+    pushes.close();
     model.off("change:_problem", showProblem);
     model.off("change:_toolbar", schedule);
     toolbar.close();

@@ -4,7 +4,7 @@ One thin anywidget, :class:`LiveFigure`. The page gets BokehJS from the installe
 neither the network nor a port of its own. It gets the figure as a bokeh JSON item, and from then on messages with a
 sequence number::
 
-    {seq, key, now, streams: [[source, [column, ...], rows kept], ...], tables: {source: {column: [...]}},
+    {seq, key, now, streams: [[source, [column, ...] or null, rows kept], ...], tables: {source: {column: [...]}},
      set: [[model name, property, value], ...]}     and one binary buffer for each stream,
     its columns one after the other
 
@@ -12,7 +12,8 @@ sequence number::
   ``NAME/...`` is a *part* of stream ``NAME``: the page fills it with the columns that both have, if all of them came.
 - A *table* is a small source that travels whole when it has changed.
 - *set* lists properties of named models: ranges, labels, visibility.
-- A *key frame* carries all of it. A page that misses a number asks for a key frame, and waits for it.
+- A *key frame* carries all of it, and the names of the columns, which stay until the next one. A page that misses a
+  number asks for a key frame, and waits for it.
 
 **When a push goes out** is decided by :class:`Flow`: at most ten times a second, less often for a slow page, and not at
 all for a hidden one. A page says that it is there, that it has painted a push, that it is hidden, that it leaves. The
@@ -47,14 +48,15 @@ from typing import Any
 import anywidget
 import bokeh
 import ipywidgets
-import numpy as np
 import traitlets
 from bokeh.embed import json_item
 from bokeh.models import UIElement
 from ipywidgets import widget_serialization
 
+from zmqlab.widgets.courier import Courier, box_with
 from zmqlab.widgets.palette import style_sheet, themed
 from zmqlab.widgets.readings import Column
+from zmqlab.widgets.sampler import Sampler
 
 HERE = Path(__file__).parent
 HISTORY_KEPT = 1_200
@@ -89,8 +91,8 @@ class Stream:
     """Rows that it ever had."""
     names: tuple[str, ...]
     """Its columns, in the order in which they travel."""
-    newest: Callable[[int | None], Mapping[str, Column]]
-    """The last so many rows, or with None all that are kept, by column."""
+    newest: Callable[[int | None], Column]
+    """The last so many rows, or with None all that are kept: one array, with a line for each column."""
 
 
 @dataclass(slots=True)
@@ -109,12 +111,12 @@ class Frame:
 
 def _message(frame: Frame, before: Frame | None) -> tuple[dict[str, Any], list[bytes]]:
     """The message, and its buffers, that brings a page from ``before`` to ``frame``; None: the page has nothing yet."""
-    streams: list[tuple[str, tuple[str, ...], int]] = []
+    streams: list[tuple[str, tuple[str, ...] | None, int]] = []
     buffers: list[bytes] = []
     for name, stream in frame.streams.items():
         rows = stream.newest(None if before is None else stream.total - before.streams[name].total)
-        buffers.append(np.concatenate([rows[column] for column in stream.names]).astype("<f8", copy=False).tobytes())
-        streams.append((name, stream.names, HISTORY_KEPT))
+        buffers.append(rows.astype("<f8", copy=False).tobytes())
+        streams.append((name, stream.names if before is None else None, HISTORY_KEPT))
     old_tables = {} if before is None else before.tables
     old_properties = {} if before is None else before.properties
     tables = {name: table for name, table in frame.tables.items() if old_tables.get(name) != table}
@@ -215,14 +217,17 @@ class _CellWatch:
 
     def is_busy(self) -> bool:
         """Whether a cell runs now. The first call in a kernel comes from a cell, and starts watching."""
+        if self._shell is None:
+            self._watch_shell()
+        return self._busy
+
+    def _watch_shell(self) -> None:
         ipython = sys.modules.get("IPython")  # not imported for this: without it there are no cells
-        shell = ipython.get_ipython() if ipython is not None else None
-        if shell is not None and self._shell is not shell:
-            self._shell = shell
+        self._shell = shell = ipython.get_ipython() if ipython is not None else None
+        if shell is not None:
             self._busy = bool(getattr(shell, "kernel", None))
             shell.events.register("pre_execute", self._begin)
             shell.events.register("post_execute", self._end)
-        return self._busy
 
     def _begin(self) -> None:
         self._busy = True
@@ -352,6 +357,7 @@ class LiveFigure(anywidget.AnyWidget):
     Args:
         layout: the figures.
         toolbar: what stands above them: ``{key, kind: "select" | "toggle", label, value, options}`` each.
+        sampler: in whose ticks it is refreshed; its pushes travel with those of others (:mod:`zmqlab.widgets.courier`).
     """
 
     _esm = page_text("age.js") + page_text("pushes.js") + page_text("mark_labels.js") + page_text("live_figure.js")
@@ -360,16 +366,24 @@ class LiveFigure(anywidget.AnyWidget):
     _item = traitlets.Dict().tag(sync=True)
     _themes = traitlets.Dict().tag(sync=True)
     _toolbar = traitlets.List().tag(sync=True)
+    _courier = traitlets.Instance(Courier, allow_none=True).tag(sync=True, **widget_serialization)
+    _box = traitlets.Int().tag(sync=True)
+    """With the courier; 0: there is none."""
     _problem = traitlets.Unicode().tag(sync=True)
     """The error that stands above the figures; empty: none."""
     _ended = traitlets.Bool().tag(sync=True)
     """Nothing more will come. Until then a page that hears nothing for a while says that its figures are old."""
 
-    def __init__(self, layout: UIElement, *, toolbar: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, layout: UIElement, *, toolbar: Sequence[Mapping[str, Any]] = (), sampler: Sampler | None = None
+    ) -> None:
         self._lock = threading.RLock()
         """A page may set an option while the notebook does."""
         self._pushes = Pushes()
+        courier, box = box_with(sampler, self._pushes.heard) if sampler is not None else (None, 0)
         super().__init__(
+            _courier=courier,
+            _box=box,
             _library=bokeh_library(),
             _item=json_item(layout),
             _themes={"light": themed(layout, "light"), "dark": themed(layout, "dark")},
@@ -381,6 +395,8 @@ class LiveFigure(anywidget.AnyWidget):
         """Take the figures from the page."""
         super().close()
         close_rest(self)
+        if self._courier is not None:
+            self._courier.close_box(self._box)
 
     @property
     def watched(self) -> bool:
@@ -389,7 +405,13 @@ class LiveFigure(anywidget.AnyWidget):
 
     def refresh(self, make_frame: Callable[[], Frame], news: bool = False) -> bool:
         """As :meth:`Pushes.push`."""
-        return self._pushes.push(make_frame, self.send, news)
+        return self._pushes.push(make_frame, self._post, news)
+
+    def _post(self, message: dict[str, Any], buffers: list[bytes]) -> None:
+        if self._courier is None:
+            self.send(message, buffers)
+        else:
+            self._courier.post(self._box, self.send, message, buffers)
 
     def set_option(self, key: str, value: Any) -> None:
         """Change the value of something in the toolbar; a page does it, or the notebook."""
@@ -407,6 +429,12 @@ class LiveFigure(anywidget.AnyWidget):
                 self.set_option(content["key"], content.get("value"))
         else:
             self._pushes.heard(str(content.get("view")), str(said), int(content.get("seq", 0)))
+            if self._ended:
+                self._push_last()
+
+    def _push_last(self) -> None:
+        """A page has spoken, and nothing new will come any more: what it lacks, it lacks for good unless it is pushed
+        now. The page may have been hidden while most of it happened."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"  # no address, so that a test of a notebook can compare it

@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import IntEnum
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -132,6 +133,8 @@ class PictureReadings:
         """How each node looks, as of the last row."""
         self._is_looked = False
         """Whether ``looks`` are newer than the last row."""
+        self._recent: tuple[int, list[LoadMetrics]] = (-1, [])
+        """The load clients' snapshots of a second, and as of which of the sampler's rows."""
 
     @property
     def requests_per_s(self) -> float:
@@ -236,11 +239,16 @@ class PictureReadings:
         return clients | {name: track.slot for name, track in self._sampler.nodes.items()}
 
     def _recent_frames(self) -> list[LoadMetrics]:
-        """The load clients' snapshots of the last second, newest first. The feed's thread adds some meanwhile, so one
-        call copies them: no other thread runs until it ends."""
-        newest = list(islice(reversed(self._sampler.load_frames), CLIENTS_MAX * FRAMES_A_S))
-        oldest_ns = time.time_ns() - CLIENT_STALE_S * 1e9
-        return [each for each in newest if each.time_ns >= oldest_ns]
+        """The load clients' snapshots of the last second, newest first, as of the sampler's last row.
+
+        The sampler's thread may add some meanwhile, so one call copies them: no other thread runs until it ends.
+        """
+        row = self._sampler.ring.total
+        if self._recent[0] != row:
+            newest = list(islice(reversed(self._sampler.load_frames), CLIENTS_MAX * FRAMES_A_S))
+            oldest_ns = time.time_ns() - CLIENT_STALE_S * 1e9
+            self._recent = row, [each for each in newest if each.time_ns >= oldest_ns]
+        return self._recent[1]
 
     def _clients(self) -> list[LoadMetrics]:
         """The newest snapshot of each load client at work."""
@@ -258,7 +266,7 @@ class PictureReadings:
         frame = Frame(now_ns / NS_PER_MS)
         slots = sorted(track.slot for track in self._sampler.nodes.values())
         columns = ("t", *(f"{name}{slot}" for slot in slots for name in NODE_COLUMNS))
-        frame.streams["rows"] = Stream(self._rows.total, columns, lambda count: self._rows.newest(columns, count))
+        frame.streams["rows"] = Stream(self._rows.total, columns, partial(self._rows.table, columns))
         frame.streams["messages"] = self._messages.stream()
         slot_of = {name: track.slot for name, track in self._sampler.nodes.items()}
         frame.tables["nodes"] = {

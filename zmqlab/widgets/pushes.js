@@ -1,5 +1,6 @@
-// The page's end of live_figure.Pushes. `state` has `seq`, the number of the last push that was taken (NaN: none);
-// `waiting`, whether a key frame is awaited; and `saidAt`, when the kernel was told last that a push was painted.
+// The page's end of live_figure.Pushes and of courier.Courier. `state` has `seq`, the number of the last push that was
+// taken (NaN: none); `waiting`, whether a key frame is awaited; and `saidAt`, when the kernel was told last that a push
+// was painted.
 
 const PAINTED_MS = 450;   // so often the kernel is told at most
 
@@ -21,9 +22,44 @@ function columnsOf(names, view) {
   return Object.fromEntries(names.map((name, place) => [name, all.subarray(place * rows, (place + 1) * rows)]));
 }
 
-function sayPainted(state, say) {
-  if (performance.now() - state.saidAt < PAINTED_MS) return;
-  state.saidAt = performance.now();
-  say("painted");
+// The parts of one box in a message of the courier, each with its buffers.
+function partsOf(box, { parts = [] }, buffers) {
+  let from = 0;
+  return parts.map(([to, count, message]) => ({ to, message, buffers: buffers.slice(from, from += count) }))
+    .filter(({ to }) => to === box);
+}
+
+// Hear the pushes of a widget: those that come alone, and its parts of what its courier brings. `take(message, buffers)`
+// is called with each. `begun` is done when nothing is missed any more: whether the widget is still on the page then.
+function hearPushes(model, take) {
+  const box = model.get("_box");
+  let courier = null, over = false;
+  const open = (content, buffers) => { for (const part of partsOf(box, content, buffers)) take(part.message, part.buffers); };
+  const begin = async () => {
+    const found = box ? await model.widget_manager.get_model(model.get("_courier").replace("IPY_MODEL_", "")) : null;
+    if (over) return false;
+    courier = found;
+    courier?.on("msg:custom", open);
+    return true;
+  };
+  model.on("msg:custom", take);
+  return {
+    begun: begin(),
+    // The kernel is told twice a second what was painted: by this widget, or by all that share the courier.
+    painted: (state, view, say) => {
+      const told = courier ? courier.zmqlabPainted ??= { saidAt: 0, boxes: new Map() } : state;
+      courier && told.boxes.set(view, [box, view, state.seq]);
+      if (performance.now() - told.saidAt < PAINTED_MS) return;
+      told.saidAt = performance.now();
+      if (!courier) { say("painted"); return; }
+      try { courier.send({ painted: [...told.boxes.values()] }); } catch { /* The kernel is gone. */ }
+      told.boxes.clear();
+    },
+    close: () => {
+      over = true;
+      model.off("msg:custom", take);
+      courier?.off("msg:custom", open);
+    },
+  };
 }
 

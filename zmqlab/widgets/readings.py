@@ -122,9 +122,17 @@ class Ring:
     def newest(self, names: Iterable[str], count: int | None = None) -> dict[str, Column]:
         """Copies of the last ``count`` rows, or with None of all that are kept; by column, oldest row first."""
         with self._lock:
-            kept = min(self._total, self._capacity)
-            start = self._end - (kept if count is None else max(0, min(count, kept)))
+            start = self._start_of(count)
             return {name: self._values[self._place[name], start : self._end].copy() for name in names}
+
+    def table(self, names: Sequence[str], count: int | None = None) -> Column:
+        """The same as one array, with a line for each of ``names``."""
+        with self._lock:
+            return self._values[[self._place[name] for name in names], self._start_of(count) : self._end]
+
+    def _start_of(self, count: int | None) -> int:
+        kept = min(self._total, self._capacity)
+        return self._end - (kept if count is None else max(0, min(count, kept)))
 
 
 class MovingPercentiles:
@@ -204,6 +212,8 @@ class NodeReadings:
         consistent state."""
         self.groups: GroupReadings | None = None
         """The Raft groups, where there are several: then no node leads, or lags, as a whole."""
+        self.behinds: dict[str, Behind] = {}
+        """How far each member was behind in the last row; without those that have told nothing."""
         self._commits: deque[tuple[int, int]] = deque(maxlen=COMMITS_KEPT)
         """(time_ns, commit index) of the leader, ascending in both."""
 
@@ -243,13 +253,15 @@ class NodeReadings:
 
     def columns(self, now_s: float) -> dict[str, float]:
         """The nodes' columns of a row. A node that is silent falls behind the newest known commit index."""
-        row: dict[str, float] = {}
-        for track in self.tracks.values():
+        row, behinds = dict[str, float](), dict[str, Behind]()
+        for name, track in self.tracks.items():
             row[f"taken{track.slot}"] = track.taken_per_s if track.is_fresh(now_s) else 0.0
             behind = self.behind(track, now_s)
             if behind is not None:
+                behinds[name] = behind
                 row[f"commit{track.slot}"] = max(0.0, round(behind.commit))
                 row[f"applied{track.slot}"] = max(0.0, round(behind.applied))
+        self.behinds = behinds
         if self.groups is not None:
             row |= self.groups.columns({name: track.slot for name, track in self.tracks.items()})
         return row

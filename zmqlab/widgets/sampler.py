@@ -30,6 +30,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from zmqlab.errors import FrameError
 from zmqlab.lab.cluster import Cluster
@@ -38,6 +40,8 @@ from zmqlab.widgets.group_readings import GroupReadings
 from zmqlab.widgets.marks import Moment, Stretch, clock_ms, moments_of, stretches_of, time_of_election_ms
 from zmqlab.widgets.readings import COLUMNS, STALE_S, Behind, LoadReadings, NodeReadings, NodeTrack, Ring
 from zmqlab.wire.control import Event
+
+T = TypeVar("T")
 
 INTERVAL_S = 0.1
 """Nodes publish as often."""
@@ -88,6 +92,8 @@ class Sampler:
         self.timeline = Timeline(self._load.silences)
         self._interval_s = interval_s
         self._watchers: list[Callable[[], None]] = []
+        self._around: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        """What is called before and after the watchers."""
         self._closing = threading.Event()
         self._news = threading.Event()
         """Set when an event has come that watchers have not been told of."""
@@ -123,9 +129,8 @@ class Sampler:
         return self._nodes.groups
 
     def behind(self, name: str) -> Behind | None:
-        """How far a member is behind; None if it has told nothing, or is no member."""
-        track = self.nodes.get(name)
-        return None if track is None else self._nodes.behind(track, time.monotonic())
+        """How far a member was behind in the last row; None if it has told nothing, or is no member."""
+        return self._nodes.behinds.get(name)
 
     @property
     def load(self) -> LoadMetrics | None:
@@ -147,12 +152,16 @@ class Sampler:
     def on_tick(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call ``watcher`` after each row, at each event, and at the end; returns a function that ends this."""
         self._watchers.append(watcher)
+        return partial(_remove, self._watchers, watcher)
 
-        def unregister() -> None:
-            with contextlib.suppress(ValueError):
-                self._watchers.remove(watcher)
+    def around_ticks(self, begin: Callable[[], None], end: Callable[[], None]) -> Callable[[], None]:
+        """Call ``begin`` before the watchers of :meth:`on_tick` are called, and ``end`` after the last of them.
 
-        return unregister
+        Returns:
+            A function that ends this.
+        """
+        self._around.append((begin, end))
+        return partial(_remove, self._around, (begin, end))
 
     def stop(self) -> None:
         """End the thread; what was sampled can still be read."""
@@ -205,13 +214,19 @@ class Sampler:
 
     def _tell(self) -> None:
         """Call all watchers. One that fails is not called again, and its failure counts as the thread's."""
+        for around in tuple(self._around):
+            self._call(around[0], self._around, around)
         for watcher in tuple(self._watchers):
-            try:
-                watcher()
-            except Exception as error:
-                self.error = self.error or error
-                with contextlib.suppress(ValueError):
-                    self._watchers.remove(watcher)
+            self._call(watcher, self._watchers, watcher)
+        for around in tuple(self._around):
+            self._call(around[1], self._around, around)
+
+    def _call(self, callback: Callable[[], None], registered: list[T], entry: T) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self.error = self.error or error
+            _remove(registered, entry)
 
     def _take_load_frame(self, frame: bytes) -> None:
         """Runs in the feed's thread."""
@@ -246,6 +261,11 @@ class Sampler:
             return
         self.events = events
         self.timeline.marks, self.timeline.bands = moments_of(events), stretches_of(events)
+
+
+def _remove(registered: list[T], entry: T) -> None:
+    with contextlib.suppress(ValueError):
+        registered.remove(entry)
 
 
 _samplers: weakref.WeakKeyDictionary[Cluster, Sampler] = weakref.WeakKeyDictionary()

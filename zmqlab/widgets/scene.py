@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -267,7 +268,7 @@ class Scene:
         if not self._time_figures:
             return frame
         names, ring, timeline = self.names(sampler), sampler.ring, sampler.timeline
-        frame.streams[EVERY_SERIES] = Stream(ring.total, names, lambda count: ring.newest(names, count))
+        frame.streams[EVERY_SERIES] = Stream(ring.total, names, partial(ring.table, names))
         frame.tables["marks"] = self._mark_columns(timeline.marks, window_ms)
         bands: list[Stretch] = [*timeline.bands, *timeline.silences]
         frame.tables["bands"] = band_columns(bands, sampler.now_ms)

@@ -69,7 +69,7 @@ class Throughput:
         scene.legend(chart, [*items, *(scene.node_keys(chart) if self._nodes else [])])
         rows = [("offered", "@offered{0,0} orders/s"), ("acknowledged", "@acknowledged{0,0} orders/s")]
         scene.hover(chart, acknowledged, rows, "taken" if self._nodes else "", "orders/s")
-        scene.empty_note(chart, "No orders yet:\npress start\nunder Load.", y_px=NOTE_PX)
+        scene.empty_note(chart, "No orders yet:\nstart the load.", y_px=NOTE_PX)
         style = {"text_font_size": "10px", "text_font": FONT, "text_font_style": "bold", "tags": [INK, BACKED]}
         chart.add_layout(Label(x=0, y=0, text="", visible=False, name=f"{self.name}_burst", x_offset=6, **style))
         return [chart]

@@ -22,6 +22,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 from zmqlab.lab.incidents import NS_PER_MS
@@ -231,4 +232,4 @@ class TravellingMessages:
 
     def stream(self) -> Stream:
         """All that travels, for a frame."""
-        return Stream(self._rows.total, MESSAGE_COLUMNS, lambda count: self._rows.newest(MESSAGE_COLUMNS, count))
+        return Stream(self._rows.total, MESSAGE_COLUMNS, partial(self._rows.table, MESSAGE_COLUMNS))

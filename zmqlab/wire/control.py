@@ -152,7 +152,7 @@ class AddMemberQuery(msgspec.Struct, tag_field="op", tag="add_member"):
     name: str = ""
     life: int = 0
     """With its own question of a node: how often it has been started, this time included. 0: another process asks.
-    Refused if that node has asked in a later life, or has asked to leave in this one."""
+    Refused if that node has asked in a later life, or has asked to leave in this one, or was removed in it."""
 
 
 class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):

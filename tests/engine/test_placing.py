@@ -550,6 +550,37 @@ def test_two_nodes_exchange_their_addresses_and_one_of_them_is_taken_out_at_once
     assert len(cluster.roster().nodes) == 4
 
 
+def notes_of(driven: Driven, part: str) -> list[str]:
+    return [note for note in driven.effects.notes if part in note]
+
+
+def test_a_node_that_waits_for_nodes_that_have_left_says_so_and_what_to_do() -> None:
+    """It said nothing, for ever: all nodes that it knew had left while it was away."""
+    cluster = founded()
+    waiting = cluster.running[0]
+    cluster.step(2_000)
+    assert notes_of(waiting, "answers") == []
+    cluster.stop(1)
+    cluster.step(1_500)
+    assert notes_of(waiting, "answers") == [], "two of three have a leader"
+    cluster.stop(2)
+    cluster.step(2_500)
+    said = notes_of(waiting, "no node that this one knows answers")
+    assert 1 <= len(said) <= 2
+    assert f"({endpoint(1)}, {endpoint(2)})" in said[0]
+    assert "--join" in said[0]
+
+
+def test_a_node_that_joins_where_none_answers_says_so() -> None:
+    cluster = founded()
+    coming = cluster.join(3, seeds=[7])
+    cluster.step(700)
+    assert len(notes_of(coming, f"still waiting to join: no node answers at {endpoint(7)}")) == 2
+    started = cluster.join(4)
+    cluster.step_until(lambda: bool(cluster.groups(4)))
+    assert notes_of(started, "still waiting") == []
+
+
 X, Y, Z = 7, 8, 9
 """X and Y have exchanged their addresses; Z leads a group of all three."""
 

@@ -51,7 +51,7 @@ ASKS = 6
 FRESH_ROUNDS = 2
 """An answer may come after the next round has begun: a busy machine takes a tenth of a second for one."""
 REMIND_TIMEOUTS = 15
-"""In election time-outs, between two lines of the log that say which founders are missing."""
+"""In election time-outs, between two lines of the log that say which founders are missing, or that no node answers."""
 ROUND_TIMEOUTS = 1.25
 """Between two rounds of a seed's questions."""
 FOUNDER, SEED, NEWCOMER = "founder", "seed", "newcomer"

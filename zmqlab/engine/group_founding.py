@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from zmqlab.engine.effects import Asking, Effects
-from zmqlab.engine.first_start import ASKS, NEWCOMER, NO_MEMBERS, Assembly, FirstStart, first_start
+from zmqlab.engine.first_start import ASKS, NEWCOMER, NO_MEMBERS, REMIND_TIMEOUTS, Assembly, FirstStart, first_start
 from zmqlab.engine.placing import GROUP_OF_ROSTER
 from zmqlab.errors import JournalMismatch
 from zmqlab.placement import Roster
@@ -233,6 +233,8 @@ class JoiningCluster(FirstStart):
         self._life = life
         self._said = ""
         """Why it was refused last."""
+        self._answered_at = 0
+        """The tick of the last answer."""
 
     def tick(self, known: Sequence[str] = ()) -> None:
         """Ask all whether this node is in, and the one that leads group 0 to take it in.
@@ -247,9 +249,12 @@ class JoiningCluster(FirstStart):
             query = control.AddMemberQuery(self._nonce, self.own_id, settings.endpoint, settings.name, self._life)
             for address in self._asked:
                 self._effects.ask(address, control.encode(frames.QUERY, query))
+        if (self._ticks - self._answered_at) % (REMIND_TIMEOUTS * self._settings.election_ticks) == 0:
+            self._effects.note(f"still waiting to join: no node answers at {', '.join(self._named)}", is_warning=True)
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""
+        self._answered_at = self._ticks
         super().take(address, answer)
         refused = isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.REFUSED
         if isinstance(answer, control.ErrorAnswer) and refused and answer.message != self._said:

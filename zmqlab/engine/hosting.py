@@ -38,6 +38,10 @@ from zmqlab.wire import control, frames
 from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
+ALONE_TIMEOUTS = 50
+"""In election time-outs, ten seconds by default: a node that hears no leader, and gets no answer for so long, says so.
+It asks each node that it knows once in fifteen."""
+
 OpenGroup = Callable[[int, Journal, Origin, int, tuple[str, ...]], None]
 """Make a group of its number, journal and origin, how many groups share the node's bounds, and who may know it."""
 
@@ -83,6 +87,8 @@ class Hosting:
         self._pointed_out: dict[int, int] = {}
         """Group -> the version of the roster by which it looks for its members."""
         self._ticks = 0
+        self._answered_at = 0
+        """The tick of the last answer, or when a group had a leader last."""
         self._is_closing = False
 
     def _make_joining(self) -> JoiningCluster:
@@ -110,6 +116,7 @@ class Hosting:
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""
+        self._answered_at = self._ticks
         if isinstance(answer, control.StatusAnswer):
             self.placing.hear_status(answer.status)
         if self._joining is not None:
@@ -133,6 +140,21 @@ class Hosting:
                 self._store([*self._groups])
             self._follow(now_ns)
             self._point_out()
+        self._look_for_others()
+
+    def _look_for_others(self) -> None:
+        """Say it, again and again, if no other node is there. They may have left while this one was away."""
+        groups = self._groups.values()
+        if not groups or self.placing.is_last() or any(group.replica.replication.leader_id for group in groups):
+            self._answered_at = self._ticks
+        silent_ticks = self._ticks - self._answered_at
+        if silent_ticks and silent_ticks % (ALONE_TIMEOUTS * self._settings.election_ticks) == 0:
+            others = ", ".join(place for place in self.placing.roster.nodes if place != self.placing.own_address)
+            self._effects.note(
+                f"no node that this one knows answers ({others}), and it waits for them. If they have left the cluster,"
+                " start this node again with --join and a node that is there now, or end it",
+                is_warning=True,
+            )
 
     def _ask_to_stay(self, is_leader: bool) -> None:
         """``is_leader``: of group 0, so that it is this node which takes others in."""

@@ -38,6 +38,8 @@ class ShardCluster:
         self.fields = fields
         self.shards, self.copies, self.nodes = shards, replication_factor, nodes
         self.journals = {number: make_journal(number) for number in range(nodes)}
+        self._known: list[Journal] = []
+        """Journals that a node has been started with."""
         self.running: dict[int, Driven] = {}
         self.now_ns = 0
         self._ids = count(70_001)
@@ -57,9 +59,17 @@ class ShardCluster:
             replication_factor=self.copies,
             **{"peers": peers, **self.fields, **fields},
         )
-        driven = Driven(settings, self.journals[number], is_met=False)
+        driven = Driven(settings, self._opened(number), is_met=False)
         driven.now_ns = self.now_ns
         self.running[number] = driven
+
+    def _opened(self, number: int) -> Journal:
+        """The journal of a node that starts. One on disk counts by itself how often it is opened: the node's lives."""
+        journal = self.journals[number]
+        if isinstance(journal, MemoryJournal):
+            journal.life += journal in self._known
+            self._known.append(journal)
+        return journal
 
     def join(
         self, number: int, journal: Journal | None = None, seeds: Sequence[int] | None = None, **fields: Any
@@ -74,7 +84,7 @@ class ShardCluster:
             replication_factor=self.copies,
             **fields,
         )
-        driven = Driven(settings, self.journals[number], is_met=False, own_id=next(self._ids))
+        driven = Driven(settings, self._opened(number), is_met=False, own_id=next(self._ids))
         driven.now_ns = self.now_ns
         self.running[number] = driven
         return driven

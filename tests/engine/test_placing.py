@@ -405,6 +405,37 @@ def test_a_node_comes_while_the_leader_that_takes_it_in_is_let_go_itself() -> No
     assert set(coming.groups) == set(range(SHARDS))
 
 
+def test_a_node_that_was_let_go_as_it_came_is_refused_by_the_next_leader_too() -> None:
+    """Only the leader that a person had asked knew that it was let go. It asked on, and the next leader took it in."""
+    cluster = founded(copies=0)
+    coming: Any = cluster.join(3).engine
+    coming.on_answer = lambda address, frame: None
+    cluster.step_until(lambda: cluster.roster().version == 1)
+    cluster.dismiss(3)
+    cluster.step_until(lambda: cluster.roster().version == 2)
+    leader = cluster.leader(0)
+    assert leader is not None
+    cluster.stop(leader)
+    cluster.step_until(lambda: cluster.leader(0) not in (None, leader))
+    cluster.step(60)
+    assert cluster.roster().version == 2
+    cluster.running.pop(3)
+    cluster.join(3)
+    cluster.step_until(lambda: cluster.roster().version == 3)
+
+
+def test_a_roster_that_a_log_has_lost_is_gone_on_from_as_others_know_it() -> None:
+    """After a power cut the log of group 0 was one version behind what nodes had stored. The next change had the number
+    of the lost one, and no node that knew that one took it."""
+    cluster = grown()
+    lost = cluster.roster().with_node(endpoint(7), 3, 77)
+    for driven in cluster.running.values():
+        driven.engine.hosting.placing.learn(lost)  # type: ignore[union-attr]
+    cluster.dismiss(7)
+    cluster.step_until(lambda: cluster.roster().version == lost.version + 1)
+    assert endpoint(7) not in cluster.roster().nodes
+
+
 def test_founders_that_are_told_to_join_before_they_have_decided_found_their_groups() -> None:
     """They waited for a leader that took them in, and without them no group had one."""
     cluster = ShardCluster(3, SHARDS, 3)

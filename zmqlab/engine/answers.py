@@ -110,8 +110,11 @@ class Answers:
         self._following = following
         self._wishes: dict[int, tuple[int, bool]] = {}
         """Node -> what it has asked for itself, the newest that was heard: its life by then, and whether it leaves. In
-        one life it asks to be taken in, and then to be let go, or a person lets it go. The node that was heard last
-        stands last."""
+        one life it asks to be taken in, and then to be let go. The node that was heard last stands last."""
+        self._ended: dict[int, int] = {}
+        """Node -> the life by then in which it was let go by a person, or by the roster. It may not know that yet."""
+        self._left: tuple[int, ...] = ()
+        """The nodes that were let go by the roster, when a node asked last to be taken in."""
 
     def handle(self, query: Query, reply: Reply) -> None:
         """Answer ``query`` now or, if it must wait for a read index, later."""
@@ -215,7 +218,8 @@ class Answers:
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
         if query.name and not is_node_name(query.name):
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.name[:40]!r} is no name of a node")
-        if self._is_late(query, leaves=False):
+        self._end_lives()
+        if self._is_late(query, leaves=False) or self._is_over(query):
             said = "that node has been started again since, or was let go: start it again to have it back"
             return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)
         if query.name:
@@ -240,15 +244,27 @@ class Answers:
             change = self._following.release(query.node_id, address, asks_itself=query.life > 0)
         if change is None:
             change = self._replica.replication.remove_member(query.node_id)
-        if not query.life and change in (Change.DONE, Change.UNDER_WAY):
+        if not query.life and self._following is None and change in (Change.DONE, Change.UNDER_WAY):
             self._end_life(query.node_id)
         return self._outcome(query.nonce, change)
 
+    def _end_lives(self) -> None:
+        """Each node learns from the roster who was let go, whether it leads or not: it may lead when that one asks."""
+        left = self._following.left if self._following is not None else ()
+        for node_id in left:
+            if node_id not in self._left:
+                self._end_life(node_id)
+        self._left = left
+
     def _end_life(self, node_id: int) -> None:
-        """A person lets the node go, which may still ask to be taken in. It asked before that."""
+        """A node was let go that may not know it, and asks on to be taken in. It asked before that."""
         if node_id in self._wishes:
-            life, _ = self._wishes[node_id]
-            self._wishes[node_id] = life, True
+            self._ended[node_id], _ = self._wishes[node_id]
+
+    def _is_over(self, query: AddMemberQuery) -> bool:
+        """Whether a node asks in a life in which it was let go, and has not been taken in again since."""
+        is_in = self._following is not None and self._following.has(query.node_id)
+        return 0 < query.life <= self._ended.get(query.node_id, 0) and not is_in
 
     def _is_late(self, query: AddMemberQuery | RemoveMemberQuery, leaves: bool) -> bool:
         """Whether a node's question for itself comes after one that it asked later.
@@ -262,7 +278,9 @@ class Answers:
         newest = max(wish, self._wishes.pop(query.node_id, wish))
         self._wishes[query.node_id] = newest
         if len(self._wishes) > MAX_WISHES:
-            del self._wishes[next(iter(self._wishes))]
+            oldest = next(iter(self._wishes))
+            del self._wishes[oldest]
+            self._ended.pop(oldest, None)
         return wish < newest
 
     def _suffer(self, query: LinkFaultsQuery | NodeFaultsQuery) -> Answer:

@@ -282,7 +282,8 @@ class JoiningCluster(FirstStart):
                 self._decide(self.founders)
                 return
             leads = status.role == "leader" and status.group == GROUP_OF_ROSTER
-            is_as_known = self._known_as in (0, roster.id_at(settings.endpoint))
+            is_here = roster.place_of(self.own_id, settings.endpoint) == settings.endpoint
+            is_as_known = is_here and self._known_as in (0, roster.id_at(settings.endpoint))
             if leads and settings.endpoint in roster.nodes and is_as_known and roster == self.roster:
                 self._decide(NO_MEMBERS)
 

@@ -100,7 +100,7 @@ class Placing:
             self.roster = roster
             others = [place for place in roster.places if place != self.own_address]
             self._connections.want(OF_NODE, others, ())
-            held = ", ".join(map(str, roster.held_by(self.own_address))) or "none"
+            held = ", ".join(map(str, self.wanted)) or "none"
             self._effects.note(f"roster {roster.version}: {len(roster.nodes)} nodes; this one is to hold groups {held}")
 
     def read(self, committed: bytes) -> None:
@@ -306,6 +306,15 @@ class Following:
             return Change.UNDER_WAY if asks_itself else Change.PLACED
         return None if node_id in replication.configuration.learners or self._is_complete() else Change.UNDER_WAY
 
+    @property
+    def left(self) -> tuple[int, ...]:
+        """The nodes that were let go, by what is committed."""
+        return self._roster.left
+
+    def has(self, node_id: int) -> bool:
+        """Whether a node has a place, by what the log of group 0 has, committed or not."""
+        return node_id in self._latest().ids
+
     def is_out(self, standing: Standing) -> bool:
         """Whether it is known that this node is no member, by a change that is committed."""
         in_effect = self._replication.configuration_index
@@ -318,9 +327,11 @@ class Following:
         return self._placing.roster
 
     def _latest(self) -> Roster:
-        """What the log of group 0 has, committed or not: a change goes on from it, and waits until it is."""
+        """What the log of group 0 has, committed or not: a change goes on from it, and waits until it is. A log that a
+        power cut has shortened may have an older version than nodes have been told of."""
         encoded = self._replication.configuration.roster
-        return Roster.decode(encoded) if encoded else self._roster
+        logged = Roster.decode(encoded) if encoded else self._roster
+        return max(logged, self._roster, key=lambda roster: roster.version)
 
     def _propose(self, roster: Roster) -> Change:
         change = self._replication.set_roster(roster.encode())

@@ -395,14 +395,21 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
 def remove_node(endpoints: Callable[[], Sequence[str]], address: str, deadline: float) -> None:
     """With shards: have the node at a base endpoint leave the cluster; returns when other nodes have its replicas.
 
-    If it answers, it is named by its identity, too: the roster may have it at another address still.
+    It is named by its identity, too, so that a question that is asked again takes out no other node that has come to
+    that address. If it answers, the identity is its own, and the roster may have it at another address still.
 
     Raises:
         ClusterError, RequestRefused, NoLeader: as :func:`remove_member`, or it takes too long.
     """
     placed = look(endpoints())
     status = placed.told.get(address) if placed is not None else None
-    remove_member(endpoints, status.node_id if status is not None else 0, deadline, address)
+    known, left = (placed.roster.id_at(address), placed.roster.left) if placed is not None else (0, ())
+    if status is not None and known and status.node_id in left:
+        raise ClusterError(
+            f"{status.name} runs at {address} and has no place in this cluster, and the place there is that of another"
+            f" node: end {status.name} first, and remove the place then"
+        )
+    remove_member(endpoints, status.node_id if status is not None else known, deadline, address)
     wait_until_placed(endpoints, address, False, deadline)
 
 

@@ -176,7 +176,11 @@ class MemoryJournal:
         self._hosted = hosted
 
     def group(self, number: int) -> Journal:
-        return self._groups.setdefault(number, MemoryJournal(self._retain_bytes)) if number else self
+        if not number:
+            return self
+        group = self._groups.setdefault(number, MemoryJournal(self._retain_bytes))
+        group.life = self.life
+        return group
 
     def together(self) -> AbstractContextManager[object]:
         return nullcontext()

@@ -18,6 +18,7 @@ from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
 from zmqlab.widgets.book_chart import TAPE_LINES, BookView, BookWatch
 from zmqlab.widgets.chart_widgets import AllCharts, BookChart, LatencyChart, ReplicationChart, ThroughputChart
+from zmqlab.widgets.live_figure import MAX_BEHIND
 from zmqlab.widgets.palette import themed
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.scene import steady_top
@@ -266,8 +267,27 @@ def test_a_chart_that_was_out_of_sight_shows_what_there_was_when_all_has_ended(
     cluster.stop()
     sampler._tell()  # as its thread does at its end
     assert len(sent) == 1
-    chart._pushes.flow._pushed_s -= 1.0
     say("visible")
     assert sent[-1]["key"]
     assert ["throughput_empty", "visible", False] in [list(each) for each in sent[-1]["set"]]
+    chart.close()
+
+
+def test_a_page_that_was_too_slow_gets_the_end_when_it_has_caught_up(cluster: FakeCluster, sampler: Sampler) -> None:
+    """The last push was refused, because the page had not painted the last dozen. No later one came."""
+    chart = ThroughputChart(cast(Cluster, cluster))
+    sent: list[dict[str, Any]] = []
+    chart.send = lambda message, buffers=None: sent.append(message)  # type: ignore[method-assign]
+    chart._on_message(None, {"say": "ready", "view": "page", "seq": 0}, [])
+    for _ in range(MAX_BEHIND):
+        chart._pushes.flow._pushed_s = float("-inf")
+        chart._tick()
+    assert len(sent) == MAX_BEHIND
+    cluster.stop()
+    sampler._tell()
+    assert len(sent) == MAX_BEHIND
+    assert chart._courier is not None
+    for _ in range(3):
+        chart._courier._on_message(None, {"painted": [[chart._box, "page", len(sent)]]}, [])
+    assert len(sent) == MAX_BEHIND + 1, "once: what is owed, and not an answer to each word of the page"
     chart.close()

@@ -12,10 +12,10 @@ from ipywidgets.widgets.widget import _instances as all_widgets
 from tests.widgets.fake_cluster import FakeCluster
 from tests.widgets.javascript import JavaScript
 from zmqlab.lab.cluster import Cluster
+from zmqlab.widgets.bokeh_library import bokeh_library
 from zmqlab.widgets.chart_widgets import LatencyChart, ThroughputChart
 from zmqlab.widgets.cluster_picture import ClusterPicture
 from zmqlab.widgets.courier import Courier, box_with
-from zmqlab.widgets.live_figure import bokeh_library
 from zmqlab.widgets.sampler import Sampler
 
 Sent = list[tuple[str, dict[str, Any], list[bytes]]]
@@ -137,6 +137,21 @@ def test_the_widgets_of_a_cluster_have_one_courier_until_the_last_is_closed(
     assert not sampler._around
 
 
+@pytest.mark.parametrize("kind", [ThroughputChart, ClusterPicture])
+def test_a_widget_gives_its_box_back_once(
+    kind: type[ThroughputChart | ClusterPicture], cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closed widget is closed again when it is collected as garbage, in any thread. That waited for a lock whose
+    owner waited for one of that thread."""
+    shown = kind(cast(Cluster, cluster))
+    closed: list[int] = []
+    close_box = Courier.close_box
+    monkeypatch.setattr(Courier, "close_box", lambda self, box: (closed.append(box), close_box(self, box)))
+    for _ in range(2):
+        shown.close()
+    assert closed == [shown._box]
+
+
 def test_a_tick_of_a_picture_and_two_charts_is_one_message(
     cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +234,15 @@ def test_a_page_says_once_what_all_its_figures_have_painted(js: JavaScript) -> N
     assert js("[page.one.said, page.other.said]") == [[], []]
 
 
+def test_a_page_that_has_got_no_push_yet_has_painted_none(js: JavaScript) -> None:
+    """It said that it had painted no number. The kernel could not read that, and dropped the rest of the message."""
+    js("performance = { now: () => page.at }")
+    js("page.at = 1000")
+    js("page.courier.call('msg:custom', {parts: [[2, 0, {seq: 8}]]}, [])")
+    js("[page.one.paint(), page.other.paint()]")
+    assert js("page.courier.sent") == [{"painted": [[2, "view of 2", 8]]}]
+
+
 def test_a_view_that_has_gone_is_not_brought_back_by_what_it_painted(js: JavaScript) -> None:
     """What a view has painted waits for its half second. Told after the view had gone, it made a view that no page has,
     and for a minute its widget was pushed twice a second."""
@@ -234,6 +258,7 @@ def test_a_view_that_has_gone_is_not_brought_back_by_what_it_painted(js: JavaScr
 def test_a_widget_without_a_courier_speaks_for_itself(js: JavaScript) -> None:
     js("performance = { now: () => page.at }")
     js("page.at = 1000")
+    js("page.alone.model.call('msg:custom', {seq: 3}, [])")
     js("[page.alone.paint(), page.alone.paint()]")
     assert js("page.alone.said") == ["painted"]
     assert js("page.courier.sent") == []

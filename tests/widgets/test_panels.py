@@ -25,13 +25,14 @@ from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet
 from zmqlab.replica.replications import REPLICATIONS, ReplicationKind
+from zmqlab.widgets.bokeh_library import bokeh_library
 from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.chart_widgets import ThroughputChart
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix, agreement
 from zmqlab.widgets.consistency_strip import ConsistencyStrip
 from zmqlab.widgets.fault_cards import EventLog, FaultCards, FilmStrip
 from zmqlab.widgets.lab_panel import Lab
-from zmqlab.widgets.live_figure import LiveFigure, bokeh_library
+from zmqlab.widgets.live_figure import LiveFigure
 from zmqlab.widgets.load_controls import ANSWER, NOTHING, PRICES, LoadControls, keeps_up, warning_of
 from zmqlab.widgets.panel import BEAT_S, Panel
 from zmqlab.widgets.sampler import Sampler

@@ -20,6 +20,7 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.readings`: what one row says about the nodes and about the load; the newest rows; percentiles
 * :mod:`~zmqlab.widgets.sampler`: the thread that samples a cluster ten times a second; which node leads
 * :mod:`~zmqlab.widgets.courier`: one message for what several widgets push at one moment
+* :mod:`~zmqlab.widgets.bokeh_library`: BokehJS, once for all figures of a kernel
 * :mod:`~zmqlab.widgets.live_figure`: how a bokeh figure gets to a page, and what is new of it, and when
 * :mod:`~zmqlab.widgets.scene`: what the figures of one page share, and what a chart is
 * :mod:`~zmqlab.widgets.time_charts`: throughput, response time, replication and leaders over time

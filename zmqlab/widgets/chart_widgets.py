@@ -90,20 +90,19 @@ class LiveCharts(LiveFigure):
         self._unregister()
         super().close()
 
-    def _tick(self) -> None:
-        """Runs in the sampler's thread."""
+    def _tick(self, owed: bool = False) -> None:
+        """Runs in the sampler's thread; or, for what is owed to a page, in the kernel's."""
         if self._sampler.error is not None and not self._problem:
             self._problem = f"These charts have stopped: {self._sampler.error!r}"
         if self._sampler.ended:
             self._ended = True
         marks = self._sampler.timeline.marks[-1:]
-        if self.refresh(
-            lambda: frame_of(self._scene, self._charts, self._sampler, self.options()), marks != self._told
-        ):
+        is_news = owed or marks != self._told
+        if self.refresh(lambda: frame_of(self._scene, self._charts, self._sampler, self.options()), is_news):
             self._told = marks
 
     def _push_last(self) -> None:
-        self._tick()
+        self._tick(owed=True)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())
@@ -168,10 +167,10 @@ class _WithBook(LiveCharts):
         """Whether a page may show the book. Runs in the watch's thread, which starts before this widget is made."""
         return "_pushes" in vars(self) and self.watched
 
-    def _tick(self) -> None:
+    def _tick(self, owed: bool = False) -> None:
         if self._watch.error is not None and self._sampler.error is None:
             self._sampler.error = self._watch.error
-        super()._tick()
+        super()._tick(owed)
 
 
 class BookChart(_WithBook):

@@ -31,6 +31,7 @@ from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_registry import Control
 from zmqlab.lab.faults import Fault
 from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.group_facts import how_many_are_led
 from zmqlab.tables import html_table
 from zmqlab.widgets.group_readings import GroupReadings
 from zmqlab.widgets.palette import node_colour, node_shape
@@ -262,7 +263,7 @@ def agreement(feed: MetricsFeed, running: set[str], group: int = 0) -> tuple[int
 def of_groups(feed: MetricsFeed, groups: GroupReadings, running: set[str]) -> str:
     """Of several Raft groups: how many have a leader, and in how many the nodes agree about the state."""
     led, count = sum(bool(row.leader) for row in groups.rows), len(groups.rows)
-    said = f"all {count} groups have a leader" if led == count else f"{led} of {count} groups have a leader"
+    said = how_many_are_led(led, count)
     parted = sorted({mismatch.group for mismatch in feed.mismatches()})
     if parted:
         return f"{said} · states part in group {', '.join(map(str, parted))}"

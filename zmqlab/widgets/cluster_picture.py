@@ -102,12 +102,14 @@ class ClusterPicture(FaultPanel):
         """Why there are no samples; empty: there are."""
         self._turns_to: int | None = None
         """The group whose messages are to be sampled from the next time on; None: the same as before."""
-        self._courier, self._box = box_with(sampler_of(cluster), self._pushes.heard)
+        self._courier, self._box = box_with(sampler_of(cluster), self._heard)
         super().__init__(cluster, interval_s=0.5)
         self._readings = PictureReadings(cluster, self._sampler)
 
     def close(self) -> None:
         """Take the picture from the page; samples end by themselves."""
+        if self.comm is None:
+            return
         super().close()
         self._courier.close_box(self._box)
 
@@ -166,7 +168,7 @@ class ClusterPicture(FaultPanel):
         if now:
             self._push()
 
-    def _push(self) -> None:
+    def _push(self, owed: bool = False) -> None:
         readings = self._readings
         if readings is None or not self._pushes.watched:
             return
@@ -176,7 +178,8 @@ class ClusterPicture(FaultPanel):
         caption = NOT_SAMPLED.format(why=self._unsampled) if self._unsampled else SAMPLED
         if self._sampler.feed.shards > 1 and not self._unsampled:
             caption = (OF_GROUP if readings.is_traced else OF_OTHER).format(group=self._sampler.feed.traces.group)
-        if self._pushes.push(lambda: self._taken(now_ns, caption), self._post, news != self._told):
+        is_news = owed or news != self._told
+        if self._pushes.push(lambda: self._taken(now_ns, caption), self._post, is_news):
             self._told = news
 
     def _post(self, message: dict[str, Any], buffers: list[bytes]) -> None:
@@ -216,8 +219,11 @@ class ClusterPicture(FaultPanel):
 
     def _on_message(self, widget: object, content: Mapping[str, Any], buffers: object) -> None:
         if "push" in content:
-            self._pushes.heard(str(content.get("view")), str(content["push"]), int(content.get("seq", 0)))
-            if self._sampler.ended:  # no later turn will push what this page lacks
-                self._push()
+            self._heard(str(content.get("view")), str(content["push"]), int(content.get("seq", 0)))
         else:
             super()._on_message(widget, content, buffers)
+
+    def _heard(self, view: str, what: str, sequence: int) -> None:
+        self._pushes.heard(view, what, sequence)
+        if self._sampler.ended and self._pushes.owes:  # no later turn will push what this page lacks
+            self._push(owed=True)

@@ -7,15 +7,15 @@ pushes while the sampler tells its watchers of a row, and sends them when all ha
     {parts: [[box, number of buffers, message], ...]}     and the buffers of all parts, one after the other
 
 - A *box* is a number that a widget has with its courier; the page's end of the widget takes the parts of its box.
-- A push that is alone, or comes between two ticks, does not wait: it goes by its widget's own comm. So a widget that is
-  shown alone works as if there were no courier.
+- A push that is alone goes by its widget's own comm: at the end of the tick, or at once if it comes between two ticks.
+  So a widget that is shown alone works as if there were no courier.
 - Parts leave in the order in which they were handed in. No push of a widget overtakes another one.
 
 *Back.* A page says twice a second what it has painted, in one message for all its figures::
 
     {painted: [[box, view, number of the push], ...]}
 
-The kernel answers each message of a page with two of its own state, and so one of them costs more than one push.
+The kernel answers each message of a page with two of its own state, and so a message of a page costs more than a push.
 
 A courier is closed with the last widget that has a box. ``pushes.js`` is the page's end.
 
@@ -66,7 +66,8 @@ class Courier(anywidget.AnyWidget):
             return self._made
 
     def close_box(self, box: int) -> None:
-        """That widget has closed. The last one closes the courier."""
+        """That widget has closed. The last one closes the courier. A widget calls this once: a closed one is collected
+        as garbage in any thread, which may hold a lock that another one waits for while it has ours."""
         with _couriers_lock:
             with self._lock:
                 self._boxes.pop(box, None)
@@ -76,6 +77,8 @@ class Courier(anywidget.AnyWidget):
 
     def close(self) -> None:
         """End it; no widget has a box any more."""
+        if self.comm is None:
+            return
         self._unregister()
         super().close()
         self.layout.close()  # a widget of its own, which ipywidgets leaves open

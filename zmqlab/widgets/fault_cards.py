@@ -84,7 +84,7 @@ class FaultCards(Panel):
         return {
             "cards": [_card(each) for each in reversed(self._incidents.newest[-self._shown :])],
             "film": None if self._film is None else asdict(self._film) | {"burst": self._film.burst},
-            "so_far": None if so_far is None else counted(so_far),
+            "so_far": None if so_far is None else figures_of(so_far),
         }
 
     def html(self) -> str:
@@ -149,7 +149,7 @@ class EventLog(Panel):
         return EventTable(sorted(self._sampler.events, key=lambda event: event.time_ns)[-EVENTS_SHOWN:])._repr_html_()
 
 
-def counted(so_far: SoFar) -> dict[str, Any]:
+def figures_of(so_far: SoFar) -> dict[str, Any]:
     """What a run has lost so far, as a page is sent it."""
     return asdict(so_far) | {"text": str(so_far), "how": so_far.how}
 

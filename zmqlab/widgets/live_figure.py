@@ -35,24 +35,22 @@ Left out on purpose: what the figures mean. They are ordinary bokeh models, made
 
 from __future__ import annotations
 
-import gzip
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import anywidget
-import bokeh
 import ipywidgets
 import traitlets
 from bokeh.embed import json_item
 from bokeh.models import UIElement
 from ipywidgets import widget_serialization
 
+from zmqlab.widgets.bokeh_library import BokehLibrary, bokeh_library
 from zmqlab.widgets.courier import Courier, box_with
 from zmqlab.widgets.palette import style_sheet, themed
 from zmqlab.widgets.readings import Column
@@ -73,7 +71,7 @@ MAX_BEHIND = 12
 FORGET_S = 60.0
 """A page that is alive speaks twice a second."""
 NEWBORN_S = 60.0
-"""A chapter runs in less than a minute, all cells together."""
+"""A chapter runs in about a minute, all cells together, and its widgets come after its first cells."""
 KEY_S = 2.0
 """A page that appears before it can be heard waits at most so long for its first picture."""
 EARLY_S = 0.02
@@ -200,6 +198,11 @@ class Flow:
             self._key_wanted = False
         return key
 
+    @property
+    def owes_key(self) -> bool:
+        """Whether a page waits for a key frame."""
+        return self._key_wanted
+
     def want_key(self) -> None:
         """Make the next push a key frame, because the streams have other columns now."""
         self._key_wanted = True
@@ -251,12 +254,20 @@ class Pushes:
         """The number of the last push."""
         self._sent = Frame(0.0)
         """The last frame that went out; the next message says what has changed since."""
+        self._refused = False
+        """Whether pages lack what was to be pushed last."""
 
     @property
     def watched(self) -> bool:
         """Whether a page may be showing this. What is costly to find out can wait until one does."""
         with self._lock:
             return self.flow.may_push(self._sequence + 1, time.monotonic() + 1.0, _cells.is_busy())
+
+    @property
+    def owes(self) -> bool:
+        """Whether a page lacks something that a push would bring, though nothing new comes."""
+        with self._lock:
+            return self._refused or self.flow.owes_key
 
     def begin_anew(self, change: Callable[[], object]) -> None:
         """Call ``change``, after which ``make_frame`` gives other things; the next push brings all of them."""
@@ -288,7 +299,8 @@ class Pushes:
         """
         with self._lock:
             now_s = time.monotonic()
-            if not self.flow.may_push(self._sequence + 1, now_s, _cells.is_busy(), news):
+            self._refused = not self.flow.may_push(self._sequence + 1, now_s, _cells.is_busy(), news)
+            if self._refused:
                 return False
             frame = make_frame()
             if _shape(frame) != _shape(self._sent):
@@ -321,35 +333,6 @@ def close_rest(widget: ipywidgets.DOMWidget) -> None:
             rest.close()
 
 
-class BokehLibrary(anywidget.AnyWidget):
-    """BokehJS, compressed, once for all figures of a kernel. Shows nothing."""
-
-    _esm = "export default { render() {} }"
-    version = traitlets.Unicode(bokeh.__version__).tag(sync=True)
-    code = traitlets.Bytes().tag(sync=True)
-
-    def __repr__(self) -> str:
-        return "BokehLibrary()"
-
-
-_library: BokehLibrary | None = None
-
-
-def bokeh_library() -> BokehLibrary:
-    """The kernel's one library; a new one if all widgets were closed meanwhile."""
-    global _library
-    if _library is None or _library.comm is None:
-        _library = BokehLibrary(code=_bokeh_code())
-    return _library
-
-
-@cache
-def _bokeh_code() -> bytes:
-    """1.4 MB of script, compressed to 0.4 MB."""
-    script = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"
-    return gzip.compress(script.read_bytes(), 6)
-
-
 class LiveFigure(anywidget.AnyWidget):
     """A bokeh layout on a page, kept up to date by :meth:`refresh`. Its sources, and the models that change, have
     names.
@@ -380,19 +363,22 @@ class LiveFigure(anywidget.AnyWidget):
         self._lock = threading.RLock()
         """A page may set an option while the notebook does."""
         self._pushes = Pushes()
-        courier, box = box_with(sampler, self._pushes.heard) if sampler is not None else (None, 0)
+        item, themes = json_item(layout), {"light": themed(layout, "light"), "dark": themed(layout, "dark")}
+        courier, box = box_with(sampler, self._heard) if sampler is not None else (None, 0)
         super().__init__(
             _courier=courier,
             _box=box,
             _library=bokeh_library(),
-            _item=json_item(layout),
-            _themes={"light": themed(layout, "light"), "dark": themed(layout, "dark")},
+            _item=item,
+            _themes=themes,
             _toolbar=[dict(each) for each in toolbar],
         )
         self.on_msg(self._on_message)
 
     def close(self) -> None:
         """Take the figures from the page."""
+        if self.comm is None:
+            return
         super().close()
         close_rest(self)
         if self._courier is not None:
@@ -428,13 +414,17 @@ class LiveFigure(anywidget.AnyWidget):
             if content.get("key") in self.options():
                 self.set_option(content["key"], content.get("value"))
         else:
-            self._pushes.heard(str(content.get("view")), str(said), int(content.get("seq", 0)))
-            if self._ended:
-                self._push_last()
+            self._heard(str(content.get("view")), str(said), int(content.get("seq", 0)))
+
+    def _heard(self, view: str, what: str, sequence: int) -> None:
+        """A view has spoken. If nothing new will come any more, what it lacks, it lacks for good unless it is pushed
+        now: it may have been hidden while most of it happened."""
+        self._pushes.heard(view, what, sequence)
+        if self._ended and self._pushes.owes:
+            self._push_last()
 
     def _push_last(self) -> None:
-        """A page has spoken, and nothing new will come any more: what it lacks, it lacks for good unless it is pushed
-        now. The page may have been hidden while most of it happened."""
+        """Push all once more, and do not wait for the next tenth of a second."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"  # no address, so that a test of a notebook can compare it

@@ -31,7 +31,8 @@ from zmqlab.histogram import Histogram
 from zmqlab.lab.sweep import Sweep
 from zmqlab.load.load_report import LatencySummary
 from zmqlab.tables import html_table
-from zmqlab.widgets.live_figure import BokehLibrary, bokeh_library, page_text, with_html
+from zmqlab.widgets.bokeh_library import BokehLibrary, bokeh_library
+from zmqlab.widgets.live_figure import page_text, with_html
 from zmqlab.widgets.palette import FAINT, GREY, INK, role_colour, themed
 from zmqlab.widgets.scene import Scene, dress, log_ticks
 

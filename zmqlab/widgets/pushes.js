@@ -38,9 +38,10 @@ function hearPushes(model, view, take) {
   const open = (content, buffers) => { for (const part of partsOf(box, content, buffers)) take(part.message, part.buffers); };
   const begin = async () => {
     const name = box ? model.get("_courier").replace("IPY_MODEL_", "") : "";
-    const found = name ? await model.widget_manager.get_model(name).catch(() => null) : null;
+    const missing = (error) => { console.warn("zmqlab: what several figures push at once does not reach this page", error); };
+    const found = name ? await model.widget_manager.get_model(name).catch(missing) : null;
     if (over) return false;
-    courier = found;
+    courier = found ?? null;
     courier?.on("msg:custom", open);
     return true;
   };
@@ -49,6 +50,7 @@ function hearPushes(model, view, take) {
     begun: begin(),
     // The kernel is told twice a second what was painted: by this widget, or by all that share the courier.
     painted: (state, say) => {
+      if (Number.isNaN(state.seq)) return;    // the first key frame is on its way
       const told = courier ? courier.zmqlabPainted ??= { saidAt: 0, boxes: new Map() } : state;
       courier && told.boxes.set(view, [box, view, state.seq]);
       if (performance.now() - told.saidAt < PAINTED_MS) return;

@@ -18,7 +18,7 @@ from typing import Any
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.service_facts import ServiceWatch
 from zmqlab.lab.service_status import PAUSE_MS, Level, ServiceStatus, duration, service_status
-from zmqlab.widgets.fault_cards import CountsAlong, counted
+from zmqlab.widgets.fault_cards import CountsAlong, figures_of
 from zmqlab.widgets.live_figure import page_text
 from zmqlab.widgets.panel import Panel, script
 
@@ -63,7 +63,7 @@ class StatusLine(Panel):
             "lasts": duration(time.time_ns() - status.since_ns) if status.since_ns else "",
             "text": status.text,
             "advice": status.advice,
-            "so_far": None if so_far is None else counted(so_far),
+            "so_far": None if so_far is None else figures_of(so_far),
         }
 
     def html(self) -> str:

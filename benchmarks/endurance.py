@@ -101,7 +101,8 @@ def watch(cluster: Cluster, load: LoadClient, seconds: float, killer: Killer) ->
                 if memory.rss:  # 0: it has just ended
                     samples[name].append((time.monotonic() - began, (memory.rss - of_files) / MIB))
                     mapped += of_files * (name != LOAD)
-        samples[MAPPED].append((time.monotonic() - began, mapped / MIB))
+        if mapped and len(cluster.running) == len(cluster.nodes):
+            samples[MAPPED].append((time.monotonic() - began, mapped / MIB))
         samples[DISK].append((time.monotonic() - began, on_disk(cluster.run_dir) / MIB))
         tell(load, count)
     killer.end()

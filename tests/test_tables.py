@@ -46,6 +46,15 @@ def test_a_lost_majority_is_named_with_the_members_that_are_silent() -> None:
         ["node2", "silent", "-"],
     ]
     assert said[-1] == "no node leads: 1 node answers, and a majority of 3 is 2. Start another one"
+    alone = StatusTable.of_answers(endpoints[:1], {endpoints[0]: status})
+    assert "no node leads" not in alone.text(), "the others were not asked"
+    status.members += [
+        Member(node_id=number + 1, name=f"node{number}", host="127.0.0.1", port=5_000 + 100 * number)
+        for number in (3, 4)
+    ]
+    five = [f"tcp://127.0.0.1:{5_002 + 100 * number}" for number in range(5)]
+    assert StatusTable.of_answers(five, {five[0]: status}).text(80).endswith("a majority of 5 is 3. Start 2 others")
+    del status.members[3:]
     second = msgspec.structs.replace(status, name="node1")
     table = StatusTable.of_answers(endpoints, {endpoints[0]: status, endpoints[1]: second})
     assert "no node leads" not in table.text(), "an election may go on"

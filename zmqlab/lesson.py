@@ -21,6 +21,7 @@ from zmqlab.tables import html_table, text_table
 from zmqlab.wire import control
 from zmqlab.wire.client import Field, fields_of, parse_request
 from zmqlab.wire.frames import REQUEST, parse_header
+from zmqlab.wording import counted
 
 if TYPE_CHECKING:
     from zmqlab.lab.cluster import Cluster
@@ -116,9 +117,9 @@ def _described(kind: int, data: bytes) -> str:
         return "no-op: a leader begins its term"
     if kind == EntryKind.CONFIGURATION:
         members = Configuration.decode(data)
-        return f"configuration: {len(members.voters)} voters, {len(members.learners)} learners"
+        return f"configuration: {counted(len(members.voters), 'voter')}, {counted(len(members.learners), 'learner')}"
     if parse_header(data)[0] != REQUEST:
         return "a session is opened"
     request = parse_request(data)
-    commands = f"{request.command_count} command{'s' if request.command_count > 1 else ''}"
+    commands = counted(request.command_count, "command")
     return f"request {request.request_number} of session {request.client_id}: {commands}"

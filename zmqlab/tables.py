@@ -260,14 +260,18 @@ class StatusTable(Sequence[NodeState]):
         return [*(node.why for node in self.nodes if node.why), *self._why_not_led(), *self.waits()]
 
     def _why_not_led(self) -> list[str]:
-        """Of one Raft group: a sentence if a majority of its voters is not there to elect a leader; otherwise none."""
+        """Of one Raft group: a sentence if a majority of its voters is not there to elect a leader; otherwise none, and
+        if not all of them were asked."""
         told = [node.status for node in self.nodes if node.status is not None]
         voters = max((sum(member.voter for member in status.members) for status in told), default=0)
         needed = voters // 2 + 1
-        if self.shards > 1 or not voters or len(told) >= needed or any(status.leader_id for status in told):
+        were_asked = voters and len(self.nodes) >= voters
+        if self.shards > 1 or not were_asked or len(told) >= needed or any(status.leader_id for status in told):
             return []
+        missing = needed - len(told)
         answer = f"{counted(len(told), 'node')} {agreeing(len(told), 'answers', 'answer')}"
-        return [f"no node leads: {answer}, and a majority of {voters} is {needed}. Start another one"]
+        more = "another one" if missing == 1 else f"{missing} others"
+        return [f"no node leads: {answer}, and a majority of {voters} is {needed}. Start {more}"]
 
     def waits(self) -> list[str]:
         """For each silent node that groups wait for (:attr:`~zmqlab.wire.node_status.GroupBrief.awaited`) a sentence

@@ -1,6 +1,6 @@
 """Words for a person: a count with its noun, a list of names or numbers, a verb that agrees with its subject.
 
-Every message says ``1 order`` and ``2,345 orders``, never ``1 orders``.
+For messages in which a count may be one: ``1 order`` and ``2,345 orders``, never ``1 orders``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """``1 order``, ``2 entries``, ``2,345 orders``; ``many`` where the plural ends neither in s nor in ies."""
+    """``1 order``, ``2 entries``, ``2,345 orders``; ``many`` where the plural is of another kind."""
     plural = f"{one[:-1]}ies" if one.endswith("y") else f"{one}s"
     return f"{count:,} {agreeing(count, one, many or plural)}"
 

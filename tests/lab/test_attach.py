@@ -347,7 +347,7 @@ def test_with_shards_attached_to_loaded_harmed_and_judged_in_each_group(tmp_path
         with Cluster.attach(theirs.endpoints[1:2], keys=theirs.keys) as cluster:
             assert cluster.nodes == ("node0", "node1", "node2", "node3"), "of all groups, by the word of one node"
             assert wait_for(lambda: len(cluster.running) == 4 and all(cluster.leaders.values()))
-            assert repr(cluster).endswith("4 of 4 nodes are heard, 4 of 4 groups have a leader>")
+            assert repr(cluster).endswith("4 of 4 nodes are heard, all 4 groups have a leader>")
             with pytest.raises(ClusterError, match=re.escape(OUTSIDE)):
                 cluster.change(durability="fsync")
             with LoadClient(cluster, rate=300, duration=None) as load:

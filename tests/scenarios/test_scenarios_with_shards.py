@@ -75,7 +75,7 @@ def test_the_leader_is_the_node_that_leads_the_most_groups(cluster: MortalCluste
     assert cluster.told == [(1.0, "SIGKILL", "node1")]
     assert run.struck == {1, 2}
     assert [line.text for line in run.story] == [
-        "3 nodes run, 4 of 4 groups have a leader; load offers 1,000 orders/s for 20 s",
+        "3 nodes run, all 4 groups have a leader; load offers 1,000 orders/s for 20 s",
         "kill leader: node1, leading groups 1, 2",
     ]
 

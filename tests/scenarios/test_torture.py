@@ -78,10 +78,14 @@ def test_where_no_node_leads_nothing_is_dealt_that_a_leader_must_do() -> None:
     dealt = {(fault.kind, fault.variant) for fault in islice(deals(1, 5, replication="broadcast"), 200)}
     by_the_leader = {
         ("wipe", "follower"),
+        ("wipe", "leader"),
         ("scale", "up"),
+        ("scale", "down"),
         ("transfer", "follower"),
         ("mixed", "delay, follower wiped"),
+        ("mixed", "scale up, leader killed"),
     }
+    assert by_the_leader < FAULTS.draws.keys()
     assert dealt.isdisjoint(by_the_leader)
     assert dealt == {names for names, draw in FAULTS.draws.items() if not draw.asks_leader}
     assert list(islice(deals(7, 3, replication="primary-backup"), 50)) == list(islice(deals(7, 3), 50))

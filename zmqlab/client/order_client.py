@@ -61,6 +61,7 @@ from zmqlab.settings import require_whole
 from zmqlab.tables import StatusTable, html_table, text_table
 from zmqlab.wire import control, records
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST, Response, ResponseStatus, execution_reports
+from zmqlab.wording import counted
 
 POLL_MS = 100
 LOOK_S = 2.0
@@ -146,7 +147,7 @@ class Client:
     def __repr__(self) -> str:
         ids = [f"{each.client_id}" for each in self._sessions.values()]
         session = f"session {' '.join(ids)}" if ids else "no session yet"
-        return f"<Client of {len(self.endpoints)} nodes, {'closed' if self._closed else session}>"
+        return f"<Client of {counted(len(self.endpoints), 'node')}, {'closed' if self._closed else session}>"
 
     # -- orders --------------------------------------------------------------------------------------------------
 

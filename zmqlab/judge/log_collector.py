@@ -87,6 +87,10 @@ class Conflict(NamedTuple):
         )
 
 
+READ_AT_ONCE = 256
+"""Entries of a log that is read from end to end: about as many bytes as an answer of a node."""
+
+
 class CollectedLog:
     """Entries from index 1 on, or from a later one, without a gap, kept in a file. One thread appends, any may read."""
 
@@ -178,10 +182,16 @@ class LogPrefix(Sequence[LogEntry]):
     def __getitem__(self, position: slice) -> list[LogEntry]: ...
     def __getitem__(self, position: int | slice) -> LogEntry | list[LogEntry]:
         first, wanted = self._log.first_index, range(self._count)[position]
-        return self._log.at(first + wanted) if isinstance(wanted, int) else [self._log.at(first + at) for at in wanted]
+        if isinstance(wanted, int):
+            return self._log.at(first + wanted)
+        if wanted.step == 1:
+            return self._log.between(first + wanted.start, first + max(wanted.start, wanted.stop))
+        return [self._log.at(first + at) for at in wanted]
 
     def __iter__(self) -> Iterator[LogEntry]:
-        return map(self._log.at, range(self._log.first_index, self._log.first_index + self._count))
+        end = self._log.first_index + self._count
+        for begin in range(self._log.first_index, end, READ_AT_ONCE):
+            yield from self._log.between(begin, min(begin + READ_AT_ONCE, end))
 
 
 class LogCollector:

@@ -164,9 +164,8 @@ def nothing_twice(
     expected = commands_before + log.commands_applied
     for node in nodes:
         if node.orders_applied != expected:
-            return Check(
-                name, False, f"{node.name} applied {node.orders_applied:,} of the log's {counted(expected, 'order')}"
-            )
+            applied = counted(node.orders_applied, "order")
+            return Check(name, False, f"{node.name} applied {applied}, the log says {expected:,}")
     copies = counted(sum(map(len, log.copies.values())), "retry")
     return Check(name, True, f"{counted(expected, 'order')} applied on every node; {copies} had no effect")
 
@@ -305,8 +304,8 @@ def order_agrees(acknowledgements: Sequence[Acknowledgement]) -> Check:
                 f"{ack[:2]} stands before it in the log (index {ack.log_index})",
             )
     apart = f", on each of {len(clocks)} clocks by itself" if len(clocks) > 1 else ""
-    answered = counted(len(acknowledgements), "acknowledgement")
-    return Check(name, True, f"{answered} in real time, in the order of the log{apart}")
+    agree = counted(len(acknowledgements), "acknowledgement agrees", "acknowledgements agree")
+    return Check(name, True, f"{agree} in real time with the log's order{apart}")
 
 
 def answers_agree(acknowledgements: Sequence[Acknowledgement], log: Replayed) -> Check:
@@ -381,8 +380,8 @@ def one_log(conflicts: Sequence[object], compared: int) -> Check:
     """Every node that was asked for a committed entry, at any time, gave the same one."""
     name = "one log"
     if conflicts:
-        entries = counted(len(conflicts), "committed entry")
-        return Check(name, False, f"{entries} unlike on two nodes: {conflicts[0]}")
+        differ = counted(len(conflicts), "committed entry differs", "committed entries differ")
+        return Check(name, False, f"{differ} between nodes: {conflicts[0]}")
     return Check(name, True, f"{compared:,} committed entries were read more than once, from several nodes, and agreed")
 
 

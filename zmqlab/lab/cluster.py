@@ -37,6 +37,7 @@ from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.fault_verbs import FaultVerbs
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet, check_count
+from zmqlab.lab.group_facts import how_many_are_led
 from zmqlab.lab.hosts import ClockOffset, Host, LocalHost
 from zmqlab.lab.node_plan import NodePlan, check_shards
 from zmqlab.lab.rolling_change import change_settings
@@ -75,8 +76,7 @@ class Cluster(FaultVerbs):
         keys: nodes let in only who has a key, and encrypt all traffic. The keys are made in ``keys`` in the run folder;
             a folder that has keys keeps them. Without keys every process on this machine may speak to the nodes.
         host: where nodes run; processes on this machine by default. ``DaskHost(client)``: on the workers of a Dask
-            cluster (:mod:`zmqlab.lab.dask_host`). Nodes that run already:
-            :meth:`attach`.
+            cluster (:mod:`zmqlab.lab.dask_host`). Nodes that run already: :meth:`attach`.
         settings: settings of the nodes beyond these, as ``{"election_ticks": 40}`` or ``{"snapshot_log_bytes": 65536}``
             (docs/settings.md).
         fresh: begin anew in ``run_dir``: the journals and logs of the cluster that has run there are deleted.
@@ -396,9 +396,9 @@ class Cluster(FaultVerbs):
     def __repr__(self) -> str:
         if self._rooms is None:
             return f"<Cluster {self.name} of {counted(self._count, 'node')}, not started>"
-        leads = f"leader {self.feed.leader_among(self.running) or 'none'}"
-        if self.shards > 1:
-            leads = f"{sum(map(bool, self.leaders.values()))} of {self.shards} groups have a leader"
+        led = sum(map(bool, self.leaders.values()))
+        leader = f"leader {self.feed.leader_among(self.running) or 'none'}"
+        leads = how_many_are_led(led, self.shards) if self.shards > 1 else leader
         if self.fleet.outside:
             heard = f"{len(self.running)} of {len(self.nodes)} nodes are heard"
             return f"<Cluster {self.name}, started elsewhere: {heard}, {leads}>"

@@ -2,7 +2,7 @@
 
 A :class:`WorkerLink` makes calls (:func:`~zmqlab.lab.worker_nodes.call_keeper`), each of which has a time limit. While
 the worker has nodes, a thread always has a call open. It hears of their ends by it, and renews their lease. A
-:class:`DaskNode` is what is known of a node here, and asks nothing: the feed looks at it twenty times a second.
+:class:`DaskNode` is what is known of a node here, and asks nothing: the feed looks at it ten to twenty times a second.
 
 Rules:
 

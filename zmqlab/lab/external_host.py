@@ -11,9 +11,9 @@ for a key of an operator), a transfer of leadership, and the removal of a member
 *What does not work* is what needs a process or a disk: kill, pause, start, wipe, logs. Each such call raises one line
 that says who can do it (:data:`OUTSIDE`), and a display keeps its button and disables it.
 
-*Which nodes there are* is what the nodes say: the members of the newest membership
-(:mod:`zmqlab.client.roster`). :class:`AttachedFleet` reads it from the feed, twenty times a second. So nodes that join,
-leave or move are followed, and nothing has to be told here. With several Raft groups it is the members of all of them
+*Which nodes there are* is what the nodes say: the members of the newest membership (:mod:`zmqlab.client.roster`).
+:class:`AttachedFleet` reads it from the feed, ten to twenty times a second. So nodes that join, leave or move are
+followed, and nothing has to be told here. With several Raft groups it is the members of all of them
 (:func:`members_told`), because no node knows more than its own groups' members. Which groups there are is asked once:
 their number stays for good.
 

@@ -259,7 +259,7 @@ class MetricsFeed:
         call_each(self._load_tellers, query)
 
     def on_turn(self, callback: Callable[[], None], *, at_once: bool = False) -> Callable[[], None]:
-        """Call ``callback`` about twenty times a second, a slow one less often; otherwise like :meth:`on_event`."""
+        """Call ``callback`` ten to twenty times a second, a slow one less often; otherwise like :meth:`on_event`."""
         return self._register(self._turn_callbacks, callback, at_once, WAITING_TURNS_MAX)
 
     def _register(

@@ -82,7 +82,12 @@ def group_of_statuses(
 def said_of_leaders(groups: Sequence[GroupFacts]) -> str:
     """``all 8 groups have a leader``."""
     led = sum(bool(each.leader) for each in groups)
-    return f"all {led} groups have a leader" if led == len(groups) else f"{led} of {len(groups)} groups have a leader"
+    return how_many_are_led(led, len(groups))
+
+
+def how_many_are_led(led: int, groups: int) -> str:
+    """``all 8 groups have a leader``, ``7 of 8 groups have a leader``."""
+    return f"all {led} groups have a leader" if led == groups else f"{led} of {groups} groups have a leader"
 
 
 def findings_of_groups(groups: Sequence[GroupFacts]) -> Iterable[Finding]:

@@ -112,7 +112,7 @@ class RunFolder:
 
     @property
     def keep(self) -> bool:
-        """Whether it stays when the run ends; always for a folder that was named."""
+        """Whether it stays when the run ends, unless it is temporary and empty; always for a folder that was named."""
         return self._keep
 
     @keep.setter
@@ -124,8 +124,8 @@ class RunFolder:
         """The run has ended with ``error``: say there where its logs are, if the folder stays and no person has named
         it."""
         stays = self._is_temporary and self._path is not None and self._path.is_dir()
-        if stays and isinstance(error, ZmqlabError):
-            error.args = (f"{error}. Its logs are in {self._path}",)
+        if stays and isinstance(error, ZmqlabError) and f"{self._path}" not in f"{error}":
+            error.args = (f"{error}. The logs are in {self._path}",)
 
     def keep_evidence(self) -> None:
         """Something went wrong: a person will want to read the logs."""

@@ -147,11 +147,11 @@ class Traces:
 
     def take(self, trace: Trace, group: int = 0) -> None:
         """A TRACE frame has come, of this Raft group."""
-        if group != self.group:
-            return
         now_ns = time.monotonic_ns()
         process: Process = trace.node_id or trace.name
         with self._lock:
+            if group != self.group:
+                return
             self._names[process] = trace.name
             self._heard_s[process] = time.monotonic()
             if abs(trace.clock_ns - now_ns) > OTHER_CLOCK_NS:
@@ -258,7 +258,7 @@ class Traces:
     def since(self, sequence: int = 0) -> News:
         """What has become known since a look that returned ``sequence``; 0: all that is kept.
 
-        A message is told once: when its arrival is known, or when it is given up, 1.5 s after it was sent.
+        A message is told once: when its arrival is known, or when it is given up, 1.5 to 1.7 s after it was sent.
         """
         with self._lock:
             self._settle(time.monotonic_ns())

@@ -417,11 +417,11 @@ def _no_leader(facts: Facts) -> str:
 
 def _who_is_up(facts: Facts) -> str:
     """How many of the nodes that count run; of nodes of another process, how many are heard."""
-    counting = [each for each in facts.nodes if each.name in facts.voters]
-    up = sum(each.is_up for each in counting)
-    is_known = any(each.process != "unknown" for each in counting)
+    voters = [each for each in facts.nodes if each.name in facts.voters]
+    up = sum(each.is_up for each in voters)
+    is_known = any(each.process != "unknown" for each in voters)
     verb = agreeing(up, "runs", "run") if is_known else agreeing(up, "is heard", "are heard")
-    return f"{up} of {counted(len(counting), 'node')} {verb}"
+    return f"{up} of {counted(len(voters), 'node')} {verb}"
 
 
 def _number(count: int) -> str:

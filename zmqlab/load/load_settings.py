@@ -261,7 +261,7 @@ class LoadSettings:
         if self.stages:
             rates = [stage.rate for stage in self.stages]
             return f"{min(rates):,.0f} to {max(rates):,.0f} orders/s"
-        return "as much as it can" if self.rate is None else f"{self.rate:,.0f} orders/s"
+        return "as fast as it can" if self.rate is None else f"{self.rate:,.0f} orders/s"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an endless duration becomes None."""

@@ -55,6 +55,7 @@ from zmqlab.runs.kept_files import (
 )
 from zmqlab.settings import reason_of, require_path
 from zmqlab.tables import date_and_time
+from zmqlab.wording import counted
 
 FORMAT = 1
 """Of the folder. A reader of a higher one reads all lower ones."""
@@ -280,7 +281,8 @@ class Run:
     def title(self) -> str:
         """What was run, in one line."""
         nodes, rate = self.about.cluster.get("nodes"), self.about.load.get("rate")
-        words = [self.about.what, f"{nodes} nodes" if nodes else f"{len(self.about.load.get('nodes', ()))} endpoints"]
+        endpoints = counted(len(self.about.load.get("nodes", ())), "endpoint")
+        words = [self.about.what, counted(nodes, "node") if nodes else endpoints]
         if self.about.load.get("stages"):
             words.append("rate in stages")
         else:

@@ -37,6 +37,7 @@ from zmqlab.runs.run_charts import Backdrop, Curve, Line, series_style, time_cha
 from zmqlab.runs.run_pages import figure, section, settings_and_machine, table
 from zmqlab.settings import reason_of, require_path
 from zmqlab.tables import date_and_time, text_table
+from zmqlab.wording import counted
 
 FORMAT = 1
 """Of the file. A reader of a higher one reads all lower ones."""
@@ -147,7 +148,7 @@ class KeptSweep:
     @property
     def title(self) -> str:
         """What was swept, in a few words."""
-        said = [f"{self.about.cluster['nodes']} nodes"] if "nodes" in self.about.cluster else []
+        said = [counted(self.about.cluster["nodes"], "node")] if "nodes" in self.about.cluster else []
         said += [str(self.about.cluster[name]) for name in ("durability", "replication") if name in self.about.cluster]
         return "Sweep: " + (", ".join(said) or "nodes of other processes")
 

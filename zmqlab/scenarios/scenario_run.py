@@ -32,6 +32,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import LabEvent, Sort
 from zmqlab.lab.evidence_of_run import collectors_of
 from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.group_facts import how_many_are_led
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.runs.kept_run import Run, as_word
 from zmqlab.scenarios.expectations import Met
@@ -272,7 +273,7 @@ class _Run:
         running = self._cluster.running
         leads = f"{self._cluster.feed.leader_among(running) or 'none'} leads"
         if self._cluster.shards > 1:
-            leads = f"{sum(map(bool, self._cluster.leaders.values()))} of {self._cluster.shards} groups have a leader"
+            leads = how_many_are_led(sum(map(bool, self._cluster.leaders.values())), self._cluster.shards)
         told = {name: load.settings for name, load in self._loads.items()}
         offered = ", ".join(f"{name} offers {each.rate_text} for {each.duration_s:g} s" for name, each in told.items())
         self._tell(f"{counted(len(running), 'node runs', 'nodes run')}, {leads}; {offered}")

@@ -127,7 +127,8 @@ def test_endurance_ends_with_a_verdict_and_the_memory_of_each_process() -> None:
     done = run("endurance", "--rate", "1000", "--seconds", "2", "--nodes", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert ["verdict", "passed"] in rows(done)
-    assert {row[0] for row in rows(done)[-3:]} == {"node0", "journals of all nodes", "load process"}
+    told = {"node0", "load process", "mapped pages of files, all nodes", "journals of all nodes"}
+    assert {row[0] for row in rows(done)[-4:]} == told
 
 
 @pytest.mark.long

@@ -15,9 +15,9 @@ import pytest
 
 pytest.importorskip("playwright", reason="playwright drives the browser: pip install 'zmqlab[lab,test]'")
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Locator
 
-from tests.waiting import seconds_until
+from tests.waiting import seconds_until, wait_for
 from tests.widgets.browser import MARKS, keep, kernels_of, living, nodes_of, processes_of, run_folders
 from tests.widgets.jupyter import FAILED, JupyterLab, LabVisit
 
@@ -76,6 +76,18 @@ def visit(lab: JupyterLab, browser: Browser) -> Iterator[LabVisit]:
     opened.page.close()
 
 
+def await_rest(part: Locator) -> None:
+    """Until it stays where it is. JupyterLab scrolls to the last cell that has run, and a click beside a button does
+    nothing."""
+    last = None
+    for _ in range(60):
+        part.scroll_into_view_if_needed()
+        last, before = part.bounding_box(), last
+        if last == before:
+            return
+        part.page.wait_for_timeout(500)
+
+
 @pytest.mark.long
 def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVisit) -> None:
     page = visit.page
@@ -92,14 +104,16 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
 
     # The chapter's own story, to its end: it kills the leader, and starts it again.
     visit.await_cells()
-    page.locator(".zl-lab").scroll_into_view_if_needed()
+    panel = page.locator(".zl-lab")
+    panel.scroll_into_view_if_needed()
+    await_rest(panel)
 
     # Kill the leader: a process is dead, another node leads, the line and the card appear, the charts go on.
     nodes = nodes_of(lab.pid)
     assert len(nodes) == 3
     leader = page.locator("tr.zl-leads").get_attribute("data-node")
     page.get_by_role("button", name="kill the leader").click()
-    seconds_until(lambda: len(living(nodes)) < 3, 60)
+    assert wait_for(lambda: len(living(nodes)) < 3), page.locator(".zl-problem").all_inner_texts()
     visit.await_model("marks", f"m.data.label.includes('{leader} killed')", timeout_ms=60_000)
     page.wait_for_selector(f"tr.zl-leads:not([data-node='{leader}'])", timeout=60_000)
     page.wait_for_selector(f".zl-card-title:has-text('{leader} killed (it led)')", timeout=60_000)

@@ -47,13 +47,19 @@ def test_a_read_without_a_leader_fails_at_once(network: Network) -> None:
     assert seen == [False]
 
 
-def test_a_read_that_knows_its_index_and_never_reaches_it_fails_in_time() -> None:
-    """Node 3 hears from the leader how far to read, and is cut off before the entries come."""
-    network = Network(ReplicaSettings(read_ticks=50))
+def with_a_follower_behind(**settings: int) -> Network:
+    """A request is committed, and its entry has not come to node 3."""
+    network = Network(ReplicaSettings(**settings))
     client_id = network.open_session()
     network.lose = lambda sender, to, frame_type: to == 3 and frame_type == frames.APPEND_ENTRIES
     network.nodes[1].take(request(client_id, 1))
     network.settle()
+    return network
+
+
+def test_a_read_that_knows_its_index_and_never_reaches_it_fails_in_time() -> None:
+    """Node 3 hears from the leader how far to read, and is cut off before the entries come."""
+    network = with_a_follower_behind(read_ticks=50)
     seen: list[bool] = []
     network.nodes[3].replica.read(seen.append)
     network.settle()
@@ -66,11 +72,7 @@ def test_a_read_that_knows_its_index_and_never_reaches_it_fails_in_time() -> Non
 
 
 def test_reads_that_wait_are_bounded() -> None:
-    network = Network(ReplicaSettings(max_reads=5))
-    client_id = network.open_session()
-    network.lose = lambda sender, to, frame_type: to == 3 and frame_type == frames.APPEND_ENTRIES
-    network.nodes[1].take(request(client_id, 1))
-    network.settle()
+    network = with_a_follower_behind(max_reads=5)
     seen: list[bool] = []
     for _ in range(8):
         network.nodes[3].replica.read(seen.append)

@@ -194,7 +194,8 @@ PAGE = """(() => {
         made.paint = () => made.pushes.painted(made.state, (what) => made.said.push(what));
         return made;
     };
-    globalThis.page = { courier, one: widget(1), other: widget(2), alone: widget(0) };
+    performance = { now: () => page.at };
+    globalThis.page = { at: 1000, courier, one: widget(1), other: widget(2), alone: widget(0) };
     return true;
 })()"""
 
@@ -220,8 +221,6 @@ def test_a_page_gives_each_widget_its_parts(js: JavaScript) -> None:
 
 
 def test_a_page_says_once_what_all_its_figures_have_painted(js: JavaScript) -> None:
-    js("performance = { now: () => page.at }")
-    js("page.at = 1000")
     js("page.courier.call('msg:custom', {parts: [[1, 0, {seq: 3}], [2, 0, {seq: 8}]]}, [])")
     js("[page.one.paint(), page.other.paint()]")
     assert js("page.courier.sent") == [{"painted": [[1, "view of 1", 3]]}]
@@ -236,8 +235,6 @@ def test_a_page_says_once_what_all_its_figures_have_painted(js: JavaScript) -> N
 
 def test_a_page_that_has_got_no_push_yet_has_painted_none(js: JavaScript) -> None:
     """It said that it had painted no number. The kernel could not read that, and dropped the rest of the message."""
-    js("performance = { now: () => page.at }")
-    js("page.at = 1000")
     js("page.courier.call('msg:custom', {parts: [[2, 0, {seq: 8}]]}, [])")
     js("[page.one.paint(), page.other.paint()]")
     assert js("page.courier.sent") == [{"painted": [[2, "view of 2", 8]]}]
@@ -246,8 +243,6 @@ def test_a_page_that_has_got_no_push_yet_has_painted_none(js: JavaScript) -> Non
 def test_a_view_that_has_gone_is_not_brought_back_by_what_it_painted(js: JavaScript) -> None:
     """What a view has painted waits for its half second. Told after the view had gone, it made a view that no page has,
     and for a minute its widget was pushed twice a second."""
-    js("performance = { now: () => page.at }")
-    js("page.at = 1000")
     js("page.courier.call('msg:custom', {parts: [[1, 0, {seq: 3}], [2, 0, {seq: 8}]]}, [])")
     js("[page.one.paint(), page.other.paint(), page.other.pushes.close()]")
     js("page.at = 1600")
@@ -256,8 +251,6 @@ def test_a_view_that_has_gone_is_not_brought_back_by_what_it_painted(js: JavaScr
 
 
 def test_a_widget_without_a_courier_speaks_for_itself(js: JavaScript) -> None:
-    js("performance = { now: () => page.at }")
-    js("page.at = 1000")
     js("page.alone.model.call('msg:custom', {seq: 3}, [])")
     js("[page.alone.paint(), page.alone.paint()]")
     assert js("page.alone.said") == ["painted"]

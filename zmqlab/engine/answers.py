@@ -263,8 +263,9 @@ class Answers:
 
     def _is_over(self, query: AddMemberQuery) -> bool:
         """Whether a node asks in a life in which it was let go, and has not been taken in again since."""
-        is_in = self._following is not None and self._following.has(query.node_id)
-        return 0 < query.life <= self._ended.get(query.node_id, 0) and not is_in
+        if not 0 < query.life <= self._ended.get(query.node_id, 0):
+            return False
+        return self._following is None or not self._following.has(query.node_id)
 
     def _is_late(self, query: AddMemberQuery | RemoveMemberQuery, leaves: bool) -> bool:
         """Whether a node's question for itself comes after one that it asked later.

@@ -78,7 +78,7 @@ class Lines:
 
     def keep(self, endpoints: Iterable[str]) -> None:
         """Close the connections to all other nodes: libzmq would try for ever to reach one that has ended."""
-        for endpoint in self._sockets.keys() - set(numeric(endpoints)):
+        for endpoint in self._sockets.keys() - set(endpoints):
             self._sockets.pop(endpoint).close(0)
 
     def close(self) -> None:

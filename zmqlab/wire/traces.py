@@ -24,6 +24,7 @@ Left out on purpose: HELLO, ReadIndex, queries, and the contents of orders. A tr
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import cached_property
 
 import msgspec
 
@@ -98,7 +99,7 @@ class TraceKind(IntEnum):
     LEADER = 0xB3
     """The node leads."""
 
-    @property
+    @cached_property
     def word(self) -> str:
         """The name as it stands in pictures and files: ``append_entries``."""
         return self.name.lower()

@@ -33,7 +33,7 @@ load = LoadClient(cluster, rate=2_000, duration=None).start()
 strip = FilmStrip(cluster)
 display(ClusterPicture(cluster), ThroughputChart(cluster), LatencyChart(cluster), strip)"""
 KILLS = 3
-MEASURED_S = 5
+MEASURED_S = 15
 LAST_SEGMENT = """() => new Promise((done) => {
     const chips = () => [...document.querySelectorAll(".zl-film-chip")], began = performance.now();
     const isWhole = () => chips().some((each) => each.textContent.includes("backlog"));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.engine.fake_effects import Driven
 from tests.engine.shard_cluster import ShardCluster, endpoint
+from zmqlab.engine.answers import Answers
 from zmqlab.engine.group_founding import AssemblyOfShards
 from zmqlab.engine.placing import Following
 from zmqlab.placement import Roster
@@ -654,6 +656,26 @@ def test_a_member_is_let_go_whose_place_is_elsewhere_though_its_address_is_wante
         for progress in following._replication.followers.values():
             progress.heard_at += 20
     assert set(gone) == {Y}
+
+
+def test_a_member_that_the_roster_has_elsewhere_is_in_no_newcomers_way() -> None:
+    """A version of the roster had given the group to X and not to Y before the two exchanged their addresses. Y, by the
+    group's log where X is now, was removed as lost before X had caught up."""
+    following, _ = exchanged(voters=(Y, Z), learners=())
+    replication: Any = following._replication
+
+    def add_member(node_id: int, address: str, elsewhere: Collection[int]) -> Change:
+        asked.append((node_id, address, set(elsewhere)))
+        return Change.UNDER_WAY
+
+    replication.add_member = add_member
+    peers: Any = SimpleNamespace(elsewhere=frozenset({Z}), note_address=lambda *_: None)
+    replica: Any = SimpleNamespace(replication=replication)
+    asked: list[Any] = []
+    unused: Any = None
+    answers = Answers(replica, peers, unused, unused, None, following=following)
+    answers.handle(control.AddMemberQuery(1, X, endpoint(1)), lambda answer: None)
+    assert asked == [(X, endpoint(1), {Y, Z})], "Z says itself that it is"
 
 
 def test_a_node_is_not_taken_in_where_its_place_is_not() -> None:

@@ -225,9 +225,12 @@ class Answers:
         if query.name:
             self._peers.note_name(query.node_id, query.name)
         self._peers.note_address(query.node_id, address)
-        change = self._following.admit(query.node_id, address) if self._following is not None else None
+        change, elsewhere = None, self._peers.elsewhere
+        if self._following is not None:
+            change = self._following.admit(query.node_id, address)
+            elsewhere |= self._following.elsewhere(address)
         if change is None:
-            change = self._replica.replication.add_member(query.node_id, address, self._peers.elsewhere)
+            change = self._replica.replication.add_member(query.node_id, address, elsewhere)
         return self._outcome(query.nonce, change)
 
     def _remove(self, query: RemoveMemberQuery) -> Answer:

@@ -288,6 +288,11 @@ class Following:
         is_its_own = self._roster.place_of(node_id, address) == address
         return node_id in self._replication.configuration.members or (is_placed and is_its_own)
 
+    def elsewhere(self, address: str) -> frozenset[int]:
+        """The members that have their place at another address by the roster, whatever the group's log says."""
+        members = self._replication.configuration.members
+        return frozenset(each for each in members if self._roster.address_of(each) not in ("", address))
+
     def release(self, node_id: int, address: str, asks_itself: bool) -> Change | None:
         """The member ``node_id`` is to be removed, or, with an ``address``, to leave the cluster.
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.engine.fake_effects import Driven
-from tests.engine.shard_cluster import ShardCluster, endpoint
+from tests.engine.fake_effects import Driven, FakeEffects
+from tests.engine.shard_cluster import ShardCluster, endpoint, status_of
 from zmqlab.engine.answers import Answers
-from zmqlab.engine.group_founding import AssemblyOfShards
+from zmqlab.engine.group_founding import AssemblyOfShards, JoiningCluster
 from zmqlab.engine.placing import Following
-from zmqlab.placement import Roster
+from zmqlab.engine.status import early_status
+from zmqlab.placement import PARTING_MAX, Roster
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Change, MemoryJournal, RaftByQuorum, ReplicaSettings
 from zmqlab.settings import NodeSettings
-from zmqlab.wire import control
+from zmqlab.wire import control, frames
 
 SHARDS = 4
 
@@ -602,6 +605,60 @@ def test_a_node_that_waits_for_nodes_that_have_left_says_so_and_what_to_do() -> 
     assert 1 <= len(said) <= 2
     assert f"({endpoint(1)}, {endpoint(2)})" in said[0]
     assert "--join" in said[0]
+
+
+def test_a_node_of_another_cluster_answers_for_none_of_this_one() -> None:
+    """It listened where one of the others had been. With its status for an answer the node did not say that it was
+    alone; it believed that node's word of its group, and could have learned its roster."""
+    cluster = founded()
+    waiting = cluster.running[0]
+    own = status_of(cluster, 1, 0)
+    assert isinstance(own, control.StatusAnswer)
+    roster = cluster.roster().without_node(endpoint(0), 3).encode()
+    told = {"founders": [(99, endpoint(1))], "roster": roster, "role": "leader", "term": 1 << 40, "members": []}
+    strange = msgspec.structs.replace(own.status, **told)
+    cluster.stop(1)
+    cluster.stop(2)
+    answered: list[int] = []
+
+    def answer(number: int, effects: FakeEffects) -> None:
+        for address, frame in effects.asked:
+            query, group = control.decode_query(frame), frames.parse_header(frame)[1]
+            if address == endpoint(1) and isinstance(query, control.StatusQuery):
+                word = control.StatusAnswer(query.nonce, msgspec.structs.replace(strange, group=group))
+                cluster.running[number].engine.on_answer(address, control.encode(frames.ANSWER, word, group))
+                answered.append(group)
+
+    cluster.watch = answer
+    cluster.step(2_500)
+    assert set(answered) == set(range(SHARDS))
+    assert notes_of(waiting, "no node that this one knows answers")
+    assert notes_of(waiting, "was removed from its group") == []
+    assert cluster.roster().version == 0
+
+
+def test_a_node_that_asks_on_asks_none_that_have_left() -> None:
+    """It asked each node for ever that the cluster had ever had, over a connection of its own."""
+    settings = NodeSettings(name="node4", port=5_040, join=(endpoint(0),), shards=4, replication_factor=1)
+    effects = FakeEffects()
+    start = JoiningCluster(settings, effects, random.Random(1), own_id=4, life=1)
+    roster = Roster.of_founders([endpoint(each) for each in range(3)], 4, 1)
+    status = msgspec.structs.replace(early_status(settings, "follower", 1, effects.vitals()), founders=[(1, "")])
+    for number in range(10, 30):
+        coming = roster.with_node(endpoint(number), 1)
+        roster = coming.without_node(endpoint(number), 1)
+        for known in (coming, roster):
+            while not effects.asked:
+                start.tick()
+            query = control.decode_query(effects.asked[0][1])
+            told = msgspec.structs.replace(status, roster=known.encode())
+            start.take(endpoint(0), control.StatusAnswer(query.nonce, told))
+            effects.asked.clear()
+    while not effects.asked:
+        start.tick()
+    assert start.origin is None
+    assert effects.questioned == {address for address, _ in effects.asked} == set(roster.places)
+    assert len(roster.places) == 3 + PARTING_MAX
 
 
 def test_a_node_that_joins_where_none_answers_says_so() -> None:

@@ -586,6 +586,23 @@ def test_two_nodes_exchange_their_addresses_and_one_of_them_is_taken_out_at_once
     assert len(cluster.roster().nodes) == 4
 
 
+def test_two_nodes_exchange_their_addresses_and_one_of_them_loses_its_disk_meanwhile() -> None:
+    """The new node comes first, where the roster has the other one still, and has that one's place. So that one must
+    not count as let go: it gets the place of the lost one, and no person has to take a dead place out."""
+    cluster = grown()
+    one, other = (each for each in range(5) if 0 not in cluster.groups(each))
+    (moving,) = identities(cluster, other)
+    cluster.stop(one)
+    cluster.stop(other)
+    journal = cluster.journals.pop(other)
+    cluster.join(other, MemoryJournal())
+    new = cluster.running[other].engine._first_start.own_id  # type: ignore[union-attr]
+    cluster.step_until(lambda: cluster.roster().address_of(new) == endpoint(other))
+    cluster.join(one, journal)
+    cluster.step_until(lambda: cluster.roster().address_of(moving) == endpoint(one) and cluster.is_placed())
+    assert len(cluster.roster().nodes) == 5
+
+
 def notes_of(driven: Driven, part: str) -> list[str]:
     return [note for note in driven.effects.notes if part in note]
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.engine.fake_effects import Driven
-from tests.engine.shard_cluster import ShardCluster, endpoint
-from zmqlab.engine.group_founding import AssemblyOfShards
+from tests.engine.fake_effects import Driven, FakeEffects
+from tests.engine.shard_cluster import ShardCluster, endpoint, status_of
+from zmqlab.engine.answers import Answers
+from zmqlab.engine.group_founding import AssemblyOfShards, JoiningCluster
 from zmqlab.engine.placing import Following
-from zmqlab.placement import Roster
+from zmqlab.engine.status import early_status
+from zmqlab.placement import PARTING_MAX, Roster
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Change, MemoryJournal, RaftByQuorum, ReplicaSettings
 from zmqlab.settings import NodeSettings
-from zmqlab.wire import control
+from zmqlab.wire import control, frames
 
 SHARDS = 4
 
@@ -581,6 +586,23 @@ def test_two_nodes_exchange_their_addresses_and_one_of_them_is_taken_out_at_once
     assert len(cluster.roster().nodes) == 4
 
 
+def test_two_nodes_exchange_their_addresses_and_one_of_them_loses_its_disk_meanwhile() -> None:
+    """The new node comes first, where the roster has the other one still, and has that one's place. So that one must
+    not count as let go: it gets the place of the lost one, and no person has to take a dead place out."""
+    cluster = grown()
+    one, other = (each for each in range(5) if 0 not in cluster.groups(each))
+    (moving,) = identities(cluster, other)
+    cluster.stop(one)
+    cluster.stop(other)
+    journal = cluster.journals.pop(other)
+    cluster.join(other, MemoryJournal())
+    new = cluster.running[other].engine._first_start.own_id  # type: ignore[union-attr]
+    cluster.step_until(lambda: cluster.roster().address_of(new) == endpoint(other))
+    cluster.join(one, journal)
+    cluster.step_until(lambda: cluster.roster().address_of(moving) == endpoint(one) and cluster.is_placed())
+    assert len(cluster.roster().nodes) == 5
+
+
 def notes_of(driven: Driven, part: str) -> list[str]:
     return [note for note in driven.effects.notes if part in note]
 
@@ -600,6 +622,60 @@ def test_a_node_that_waits_for_nodes_that_have_left_says_so_and_what_to_do() -> 
     assert 1 <= len(said) <= 2
     assert f"({endpoint(1)}, {endpoint(2)})" in said[0]
     assert "--join" in said[0]
+
+
+def test_a_node_of_another_cluster_answers_for_none_of_this_one() -> None:
+    """It listened where one of the others had been. With its status for an answer the node did not say that it was
+    alone; it believed that node's word of its group, and could have learned its roster."""
+    cluster = founded()
+    waiting = cluster.running[0]
+    own = status_of(cluster, 1, 0)
+    assert isinstance(own, control.StatusAnswer)
+    roster = cluster.roster().without_node(endpoint(0), 3).encode()
+    told = {"founders": [(99, endpoint(1))], "roster": roster, "role": "leader", "term": 1 << 40, "members": []}
+    strange = msgspec.structs.replace(own.status, **told)
+    cluster.stop(1)
+    cluster.stop(2)
+    answered: list[int] = []
+
+    def answer(number: int, effects: FakeEffects) -> None:
+        for address, frame in effects.asked:
+            query, group = control.decode_query(frame), frames.parse_header(frame)[1]
+            if address == endpoint(1) and isinstance(query, control.StatusQuery):
+                word = control.StatusAnswer(query.nonce, msgspec.structs.replace(strange, group=group))
+                cluster.running[number].engine.on_answer(address, control.encode(frames.ANSWER, word, group))
+                answered.append(group)
+
+    cluster.watch = answer
+    cluster.step(2_500)
+    assert set(answered) == set(range(SHARDS))
+    assert notes_of(waiting, "no node that this one knows answers")
+    assert notes_of(waiting, "was removed from its group") == []
+    assert cluster.roster().version == 0
+
+
+def test_a_node_that_asks_on_asks_none_that_have_left() -> None:
+    """It asked each node for ever that the cluster had ever had, over a connection of its own."""
+    settings = NodeSettings(name="node4", port=5_040, join=(endpoint(0),), shards=4, replication_factor=1)
+    effects = FakeEffects()
+    start = JoiningCluster(settings, effects, random.Random(1), own_id=4, life=1)
+    roster = Roster.of_founders([endpoint(each) for each in range(3)], 4, 1)
+    status = msgspec.structs.replace(early_status(settings, "follower", 1, effects.vitals()), founders=[(1, "")])
+    for number in range(10, 30):
+        coming = roster.with_node(endpoint(number), 1)
+        roster = coming.without_node(endpoint(number), 1)
+        for known in (coming, roster):
+            while not effects.asked:
+                start.tick()
+            query = control.decode_query(effects.asked[0][1])
+            told = msgspec.structs.replace(status, roster=known.encode())
+            start.take(endpoint(0), control.StatusAnswer(query.nonce, told))
+            effects.asked.clear()
+    while not effects.asked:
+        start.tick()
+    assert start.origin is None
+    assert effects.questioned == {address for address, _ in effects.asked} == set(roster.places)
+    assert len(roster.places) == 3 + PARTING_MAX
 
 
 def test_a_node_that_joins_where_none_answers_says_so() -> None:
@@ -654,6 +730,26 @@ def test_a_member_is_let_go_whose_place_is_elsewhere_though_its_address_is_wante
         for progress in following._replication.followers.values():
             progress.heard_at += 20
     assert set(gone) == {Y}
+
+
+def test_a_member_that_the_roster_has_elsewhere_is_in_no_newcomers_way() -> None:
+    """A version of the roster had given the group to X and not to Y before the two exchanged their addresses. Y, by the
+    group's log where X is now, was removed as lost before X had caught up."""
+    following, _ = exchanged(voters=(Y, Z), learners=())
+    replication: Any = following._replication
+
+    def add_member(node_id: int, address: str, elsewhere: Collection[int]) -> Change:
+        asked.append((node_id, address, set(elsewhere)))
+        return Change.UNDER_WAY
+
+    replication.add_member = add_member
+    peers: Any = SimpleNamespace(elsewhere=frozenset({Z}), note_address=lambda *_: None)
+    replica: Any = SimpleNamespace(replication=replication)
+    asked: list[Any] = []
+    unused: Any = None
+    answers = Answers(replica, peers, unused, unused, None, following=following)
+    answers.handle(control.AddMemberQuery(1, X, endpoint(1)), lambda answer: None)
+    assert asked == [(X, endpoint(1), {Y, Z})], "Z says itself that it is"
 
 
 def test_a_node_is_not_taken_in_where_its_place_is_not() -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from bokeh.embed import file_html
+from bokeh.models import GlyphRenderer, VArea
 from bokeh.resources import INLINE
 
 from tests.waiting import wait_for
@@ -69,6 +70,23 @@ def test_bokeh_has_nothing_to_say(
             html = file_html(charts.static(theme), INLINE, "report")  # type: ignore[arg-type]
             assert "orders/s" in html
     assert caplog.records == []
+
+
+def test_areas_have_no_unknown_values(
+    cluster: FakeCluster, sampler: Sampler, charts: AllCharts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bokeh breaks a line at NaN, and draws an area across it as if it had seen what was there."""
+    busy(cluster, sampler)
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3_000 * MS)
+    busy(cluster, sampler)
+    found = charts.static("light").references()
+    areas = [each for each in found if isinstance(each, GlyphRenderer) and isinstance(each.glyph, VArea)]
+    tops = [each.data_source.data[each.glyph.y2] for each in areas if "t" in each.data_source.data]
+    assert len(tops) == 1
+    assert len(tops[0]) > 4
+    assert np.isfinite(tops[0]).all()
+    assert np.isnan(models(charts)["series"].data["acknowledged"]).any()
 
 
 def test_an_empty_chart_says_what_to_do(charts: AllCharts) -> None:

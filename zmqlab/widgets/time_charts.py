@@ -17,7 +17,7 @@ from bokeh.plotting import figure
 
 from zmqlab.widgets.live_figure import Frame
 from zmqlab.widgets.palette import BACKED, FONT, GREY, INK, PERCENTILES, node_colour
-from zmqlab.widgets.readings import LATENCY_COLUMNS, SERVICE_COLUMNS, Column
+from zmqlab.widgets.readings import AREA, LATENCY_COLUMNS, SERVICE_COLUMNS, Column
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.scene import WINDOW_ROWS, Scene, bold_label, highest_of, log_ticks
 
@@ -42,7 +42,7 @@ class Throughput:
 
     The grey area is what was offered, and the line in ink what was acknowledged. Between the two, orders wait. The axis
     follows what was offered: the burst in which a backlog is worked off is cut off at its top and told in words, or it
-    would flatten a minute of the chart.
+    would flatten a minute of the chart. Of a time in which nothing was heard there is a gap.
 
     Args:
         nodes: whether there is a line for each node, too.
@@ -57,7 +57,8 @@ class Throughput:
         self._chart = chart = scene.time_figure(self.name, "Throughput", "orders/s")
         edge: dict[str, Any] = {"line_color": GREY, "line_width": 1.0}
         area = {"fill_color": GREY, "fill_alpha": 0.25}
-        chart.add_glyph(scene.series, VArea(x="t", y1=0, y2="offered", **area))
+        scene.column(AREA)
+        chart.add_glyph(scene.series, VArea(x="t", y1=0, y2=AREA, **area))
         if self._nodes:
             scene.node_lines(chart, "taken", line_width=1.1)
         acknowledged = scene.line(chart, "acknowledged", line_width=2.2)

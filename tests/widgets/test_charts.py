@@ -154,6 +154,28 @@ def test_a_burst_does_not_flatten_the_throughput(cluster: FakeCluster, sampler: 
     assert burst.y < 0.4 * drawn["throughput_y"].end, "labels of marks stand above"
 
 
+def test_a_rate_that_was_measured_just_before_does_not_flatten_the_load(
+    cluster: FakeCluster, sampler: Sampler, charts: AllCharts
+) -> None:
+    """The first chapter asks what the machine can do, and begins a load of a tenth of it."""
+    for _ in range(5):
+        cluster.load(offered=6_000, acknowledged=6_000)
+        sampler.turn()
+    assert models(charts)["throughput_y"].end > 60_000, "a new rate is in sight at once"
+    for _ in range(12):
+        cluster.load(offered=500, acknowledged=500)
+        sampler.turn()
+    drawn = models(charts)
+    assert 5_000 < drawn["throughput_y"].end <= 10_000
+    assert drawn["throughput_burst"].text == "▲ 60k/s"
+    for _ in range(12):
+        cluster.load(offered=6_000, acknowledged=6_000)
+        sampler.turn()
+    cluster.load(offered=500, acknowledged=500)
+    sampler.turn()
+    assert models(charts)["throughput_y"].end > 60_000, "a rate that lasted is shown"
+
+
 def test_without_a_burst_nothing_is_cut_off(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
     for acknowledged in (200, 250, 200):
         cluster.load(offered=200, acknowledged=acknowledged)

@@ -27,6 +27,9 @@ TERM_LABEL_MS = 6_500.0
 """A shorter bar has no room for its term."""
 CLIP = 1.6
 """The axis of the throughput reaches so far above the highest rate that was offered."""
+LASTING_ROWS = 10
+"""A rate that was offered for less than a second, and is over, is cut off, too: what is measured to find a comfortable
+rate, just before the load, would flatten the load's first minute."""
 BURST_AT = 0.2
 """Where on the axis its words stand: below the labels of marks."""
 BURST_MS = 30_000.0
@@ -78,7 +81,7 @@ class Throughput:
     def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
         columns = sampler.ring.newest(scene.names(sampler), WINDOW_ROWS)
         shown = {name: values for name, values in columns.items() if name.startswith(("offered", "ack", "taken"))}
-        offered, most = highest_of(columns["offered"]), max(map(highest_of, shown.values()), default=0.0)
+        offered, most = lasting(columns["offered"]), max(map(highest_of, shown.values()), default=0.0)
         limit = CLIP * offered if offered else most
         scene.fit(frame, self._chart, {name: np.minimum(values, limit) for name, values in shown.items()}, least=100.0)
         self._tell_burst(frame, columns, limit, most)
@@ -277,6 +280,14 @@ class GroupLeads:
 
     def summary(self, sampler: Sampler) -> str:
         return sampler.groups.said() if sampler.groups is not None else "no node has said anything yet"
+
+
+def lasting(rates: Column) -> float:
+    """The highest rate that lasted for :data:`LASTING_ROWS`, or the newest one; 0 if there is none."""
+    if len(rates) <= LASTING_ROWS:
+        return highest_of(rates)
+    least = np.lib.stride_tricks.sliding_window_view(rates, LASTING_ROWS).min(axis=1)
+    return max(highest_of(least), highest_of(rates[-1:]))
 
 
 def _with_a_row_for_each_node(scene: Scene, chart: figure, column: str, what: str, empty: str) -> list[UIElement]:

@@ -2,7 +2,7 @@
 
 const PLACES = ["status", "figures", "picture", "chart", "cards", "actions"];
 const BESIDE_PX = 860;             // a notebook narrower than this has its stage above the text
-const TEXT_PX = 590;               // so much is left for the text, if there is room: lines of code with 64 characters
+const TEXT_PX = 600;               // so much is left for the text, if there is room: lines of code with 64 characters
 const STAGE_PX = 460;              // a stage beside the text is no narrower
 const SHARE = { right: 0.54, top: 0.56 };      // at most, beside the text
 const SHARES = [0.25, 0.8];        // as far as its edge can be dragged

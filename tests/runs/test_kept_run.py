@@ -19,9 +19,11 @@ from tests.judge.run_history import small_run
 from tests.runs.recorded import judged_run
 from zmqlab import Run
 from zmqlab.errors import ClusterError, RunUnreadable, SettingsError
+from zmqlab.judge.promises import NodeEvidence
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.runs import kept_files
+from zmqlab.runs.kept_files import of_fields
 from zmqlab.runs.kept_list import kept_in
 from zmqlab.runs.kept_run import expect_room
 
@@ -92,6 +94,13 @@ def test_a_kept_folder_is_for_its_user_alone(kept: Run) -> None:
 def test_the_verdict_is_passed_again_on_what_was_kept(kept: Run) -> None:
     [repetition] = kept.repetitions
     assert repetition.judge().as_dict() == repetition.verdict.as_dict()
+
+
+def test_the_verdict_of_an_older_version_is_read_without_what_it_did_not_know() -> None:
+    told = NodeEvidence("node0", 7, "a", "b", 30)
+    assert of_fields(NodeEvidence, {name: value for name, value in told._asdict().items() if name != "voters"}) == told
+    with pytest.raises(RunUnreadable, match="no NodeEvidence"):
+        of_fields(NodeEvidence, {"name": "node0"})
 
 
 def test_a_lost_order_is_found_again(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ from zmqlab.runs.kept_files import (
     KeptResult,
     SecondRow,
     decoded,
+    of_fields,
     write_json,
     write_repetition,
 )
@@ -121,15 +122,13 @@ class Repetition:
     def verdict(self) -> Verdict:
         """As it was passed when the run had ended."""
         kept = self._kept.verdict
-        checks = tuple(Check(each.name, each.ok, each.detail, each.requests) for each in kept.checks)
-        return Verdict(
-            checks, kept.coverage, tuple(NodeEvidence(*msgspec.structs.astuple(each)) for each in kept.nodes)
-        )
+        checks = tuple(of_fields(Check, each) for each in kept.checks)
+        return Verdict(checks, kept.coverage, tuple(of_fields(NodeEvidence, each) for each in kept.nodes))
 
     @property
     def thresholds(self) -> list[ThresholdCheck]:
         """The limits that the caller had set, each with the figure."""
-        return [ThresholdCheck(*msgspec.structs.astuple(each)) for each in self._kept.thresholds]
+        return [of_fields(ThresholdCheck, each) for each in self._kept.thresholds]
 
     @property
     def elections(self) -> int:

@@ -12,8 +12,8 @@ exchange their addresses do not take over each other's groups.
 *No group short of voters.* A voter that still has its journal is removed only if as many voters stay as the roster
 wants for the group. (One that has lost its journal is in the way of the one that comes to its place, and counts for
 nothing. One that has moved is taken for lost if a node that is no member comes to where it was before the leader has
-heard of it; it comes back when it says where it is.) The roster may have changed just now, so that of the two newest versions the one
-that wants less counts.
+heard of it; it comes back when it says where it is.) The roster may have changed just now, so that of the two newest
+versions the one that wants less counts.
 
 *No copy given up for a dead one.* A leader lets a voter go that still has its journal, and that the roster does not
 have in the group, wherever it is, only if all voters that the roster wants have answered it. One that has been silent

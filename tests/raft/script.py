@@ -6,8 +6,7 @@ it are its output. Nodes run only when a command makes them.
 ::
 
     nodes 1 2 3 [key=value ...]   voters; settings by their names, and learners=4,5 and extra=6 (no members yet);
-                                  store_first=0: the leader sends its entries before it stores them;
-                                  tells_all=0: it tells each commit at once only to those that wait for it
+                                  store_first=0: the leader sends its entries before it stores them
     waits 1 4                     node 4 has something in the log of the leader 1, and waits for its commit
     disk 1 term=3 vote=2 commit=1 log=1,1,3
                                   restart node 1 with this on disk: the log is given by the terms of its entries

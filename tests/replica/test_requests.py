@@ -129,7 +129,7 @@ def test_a_client_that_has_gone_gets_no_answer_and_its_request_counts(network: N
 
 def telling_those_that_wait(start: Start) -> RaftByQuorum:
     """No follower can count a commit, and a leader tells only those that wait for it."""
-    return RaftByQuorum(start._replace(settings=replace(start.settings, store_first=False, tells_all=False)))
+    return RaftByQuorum(start._replace(settings=replace(start.settings, store_first=False)))
 
 
 def test_only_the_node_that_passed_a_request_on_is_told_of_its_commit() -> None:

@@ -30,6 +30,7 @@ from zmqlab.lab.started_cluster import StartedCluster
 from zmqlab.load.load_messages import GroupShare, encode_metrics
 from zmqlab.load.load_report import LoadReport
 from zmqlab.scenarios.expectations import Met, read_expectations
+from zmqlab.scenarios.recovery import told_by
 from zmqlab.scenarios.scenario_run import ScenarioResult, _Run
 from zmqlab.scenarios.written import Source, Written
 from zmqlab.tables import NodeState, StatusTable
@@ -144,6 +145,17 @@ def test_a_partition_strikes_the_groups_of_its_smaller_side(cluster: MortalClust
     run, problems = taken(cluster, time, {"fault": "partition leader cut off", "group": 3})
     assert problems == []
     assert run.struck == {3}
+
+
+def test_a_cluster_has_recovered_when_each_group_has(cluster: MortalCluster) -> None:
+    fellows: Any = cluster
+    assert told_by(fellows).trouble == ""
+    say(cluster, 2, "node1", commit_index=900, applied_index=100)
+    assert told_by(fellows).trouble == "far behind: node0 by 800, node1 by 800, node2 by 800"
+    cluster.say("node2", group=3, shards=SHARDS, term=2, leader_id=0)
+    assert told_by(fellows).trouble == "the nodes don't know one leader of group 3: [(1, 3), (2, 0)]"
+    cluster.feed.forget("node2")
+    assert told_by(fellows).trouble == "node2 does not answer"
 
 
 # -- conditions ----------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from zmqlab.scenarios.nemesis import (
     kinds,
     parse_kinds,
 )
-from zmqlab.scenarios.recovery import trouble_of
+from zmqlab.scenarios.recovery import Told
 from zmqlab.scenarios.torture import Torture, TortureSettings
 from zmqlab.scenarios.torture_report import Outcome, TortureResult, calm_gap_ms, longest_gap_ms, outcomes
 from zmqlab.tables import NodeState, StatusTable
@@ -91,9 +91,10 @@ def test_where_no_node_leads_nothing_is_dealt_that_a_leader_must_do() -> None:
     assert list(islice(deals(7, 3, replication="primary-backup"), 50)) == list(islice(deals(7, 3), 50))
 
 
-def test_nodes_that_lead_alone_have_recovered_when_each_has_applied_its_own() -> None:
-    def table(replication: str, behind: int = 0) -> StatusTable:
-        told = [
+@pytest.mark.parametrize("groups", [(0,), (0, 1)], ids=["one group", "two groups"])
+def test_nodes_that_lead_alone_have_recovered_when_each_has_applied_its_own(groups: tuple[int, ...]) -> None:
+    def told(replication: str, behind: int = 0) -> Told:
+        statuses = [
             msgspec.structs.replace(
                 status_of(number),
                 leader_id=number,
@@ -104,12 +105,12 @@ def test_nodes_that_lead_alone_have_recovered_when_each_has_applied_its_own() ->
             )
             for number in (1, 2)
         ]
-        return StatusTable(tuple(NodeState(f"node{each.node_id}", "", "running", each) for each in told))
+        return Told({group: {f"node{each.node_id}": each for each in statuses} for group in groups})
 
-    assert trouble_of(table("broadcast")) == ""
-    assert "far behind" in trouble_of(table("broadcast", behind=500))
-    assert "don't know one leader" in trouble_of(table("raft"))
-    assert "don't know one leader" in trouble_of(table("mine:Own"))
+    assert told("broadcast").trouble == ""
+    assert told("broadcast", behind=500).trouble == "far behind: node1 by 500, node2 by 500"
+    assert "don't know one leader" in told("raft").trouble
+    assert "don't know one leader" in told("mine:Own").trouble
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.waiting import wait_for
 from tests.widgets.browser import CHROMIUM
-from tests.widgets.fake_cluster import FakeCluster
+from tests.widgets.fake_cluster import MS, FakeCluster
 from tests.widgets.picture_rig import Rig
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.wire.fault_queries import LinkFault
@@ -235,6 +235,26 @@ def test_the_last_ten_seconds_are_seen_again_in_slow_motion(rig: Rig) -> None:
     page.get_by_role("button", name="back to live").click()
     page.wait_for_function("() => document.querySelector('[data-node=node1]').dataset.look === 'dead'")
     assert page.get_by_text("REPLAY 1/10").is_hidden()
+
+
+def test_a_replay_does_not_show_what_was_not_seen(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page was hidden for some seconds: of them the picture would show what was before."""
+    page, real = rig.page, time.time_ns
+    rig.turn(3)
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 4_000 * MS)
+    rig.turn(3)
+    page.get_by_role("button", name="1/100", exact=True).click()
+    slider, node = page.get_by_label("moment of the replay"), page.locator("[data-node=node2]")
+    slider.fill("500")
+    page.get_by_text("s were not seen").wait_for()
+    page.wait_for_selector("[data-node=node2][data-look=unknown]")
+    assert "not known" in str(node.get_attribute("aria-label"))
+    assert page.inner_text(".zl-picture-summary") == "nothing is known of this moment"
+    page.get_by_role("button", name="go on").click()
+    page.wait_for_function("() => document.querySelector('[data-node=node2]').dataset.look === 'follower'")
+    assert "not seen" not in page.inner_text(".zl-replay-sign"), "at once, and not a hundred times slower"
+    page.get_by_role("button", name="back to live").click()
+    assert page.locator(".zl-unknown").count() == 0
 
 
 def test_a_page_that_missed_a_push_asks_for_all(rig: Rig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import threading
 import time
@@ -14,7 +15,7 @@ from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
 from zmqlab.widgets.marks import clock_ms
 from zmqlab.widgets.readings import STALE_S
-from zmqlab.widgets.sampler import Sampler
+from zmqlab.widgets.sampler import Sampler, _sweep_once, sampler_of
 
 
 def newest(sampler: Sampler, *names: str) -> list[float]:
@@ -29,6 +30,19 @@ def test_rates_of_a_load(cluster: FakeCluster, sampler: Sampler) -> None:
     assert newest(sampler, "offered", "acknowledged") == pytest.approx([1_000, 750])
     sampler.turn()
     assert newest(sampler, "offered") == pytest.approx([1_000]), "nothing came in this turn: as before"
+
+
+def test_the_first_sampler_looks_for_garbage_before_figures_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some seconds later Python would, and all figures stood still for 0.1 s."""
+    monkeypatch.setattr(Sampler, "start", lambda self: self)
+    swept: list[int] = []
+    monkeypatch.setattr(gc, "collect", lambda: swept.append(1))
+    _sweep_once.cache_clear()
+    for _ in range(2):
+        cluster = FakeCluster()
+        sampler_of(cast(Cluster, cluster)).close()
+        cluster.stop()
+    assert swept == [1]
 
 
 def test_news_is_told_before_the_next_row_is_due(cluster: FakeCluster) -> None:

@@ -132,7 +132,6 @@ class Group:
             election_ticks=settings.election_ticks,
             heartbeat_ticks=settings.heartbeat_ticks,
             store_first=settings.durability != "fsync",
-            tells_all=False,
             beats_in_step=settings.shards > 1,
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))

@@ -11,17 +11,16 @@ follower that rejects it before the unicast arrives is not repaired twice.
 leader stores its entries and then sends them, and ``stored_index`` says so. The followers then commit by themselves
 (below), and no notice of a commit is sent: it rides on the next message, a heartbeat at the latest. A leader sends
 first and says nothing of its disk (section 10.2.1) where two copies are no majority, where it has no vote itself, and
-where ``store_first`` is off because writes are slow. It then tells each commit by an empty broadcast, if nothing else
-is to be sent. It also does so while there is a learner, which can't count.
+where ``store_first`` is off because writes are slow. Then its followers can't count, and it tells those that wait.
 
-*Telling those that wait.* With ``tells_all`` off the leader does not broadcast each commit. A follower that has a
-client to answer waits for it (:func:`await_commit`) and gets a *notice*: an empty message to it alone, after the last
-entry that it has accepted, with round 0, which asks for no answer. All others learn of the commit with the next
-entries, or with a heartbeat. So a commit among five costs one message and not eight. Nothing but time depends on it: a
-commit index may be told late, twice or never, and a notice says only what a broadcast would have said. It can't be
-refused, because the follower has shown that both logs are alike up to there, and it takes no place among the rounds by
-which a leader knows who hears it (:mod:`~zmqlab.raft.reads`). Still told to all at once: the first commit of a term,
-and a change of the members, because a leader that is removed stays until its followers know it.
+*Telling those that wait.* A follower that has a client to answer waits for the commit (:func:`await_commit`) and gets a
+*notice*: an empty message to it alone, after the last entry that it has accepted, with round 0, which asks for no
+answer. All others learn of the commit with the next entries, or with a heartbeat. So a commit among five costs one
+message and not eight. Nothing but time depends on it: a commit index may be told late, twice or never. A notice can't
+be refused, because the follower has shown that both logs are alike up to there, and it takes no place among the rounds
+by which a leader knows who hears it (:mod:`~zmqlab.raft.reads`). Told to all at once, by an empty broadcast if nothing
+else is to be sent: the first commit of a term; a change of the members, because a leader that is removed stays until
+its followers know it; and each commit while there is a learner, which can't count.
 
 A broadcast also reaches followers that are not in step. The leader ignores their rejections (:meth:`Progress.rejects`).
 A lost broadcast is noticed by the next one, or by the next heartbeat, which names the end of the log. A follower that
@@ -192,12 +191,12 @@ def _stores_first(raft: RaftState) -> bool:
 
 
 def _owes_notice(raft: RaftState) -> bool:
-    """Whether followers must be told of the commit, because some of them can't count it themselves."""
+    """Whether all followers must be told of the commit, because some of them can't count it themselves."""
     if raft.broadcast_commit >= raft.commit_index:
         return False
     if raft.configuration.learners:
         return True
-    return not _stores_first(raft) and (raft.settings.tells_all or _concerns_all(raft))
+    return not _stores_first(raft) and _concerns_all(raft)
 
 
 def _concerns_all(raft: RaftState) -> bool:
@@ -208,7 +207,7 @@ def _concerns_all(raft: RaftState) -> bool:
 
 def await_commit(raft: RaftState, node_id: int) -> None:
     """See :meth:`~zmqlab.raft.core.Raft.await_commit`. A follower that counts by itself waits for no notice."""
-    if not raft.settings.tells_all and node_id in raft.progress and not _stores_first(raft):
+    if node_id in raft.progress and not _stores_first(raft):
         raft.waiting[node_id] = raft.log.last_index
 
 

@@ -52,9 +52,6 @@ class RaftSettings:
     """Whether a leader may store its entries before it sends them, and so spare its followers a notice of the commit.
     Right where a write takes microseconds. Where it takes milliseconds, all nodes should rather write at the same
     time."""
-    tells_all: bool = True
-    """Whether a leader tells each commit at once to all followers that can't count it. False: at once only to those
-    for which :meth:`~zmqlab.raft.core.Raft.await_commit` was called, to the others with the next message."""
     beats_in_step: bool = False
     """Whether a leader counts the ticks to its first heartbeat from the node's start, and not from its election. So
     those of several groups of a node, which start together, are due in the same tick."""
@@ -197,8 +194,8 @@ class RaftState:
     broadcast_due: bool
     """Of a leader: a broadcast must go out, even without entries."""
     waiting: dict[int, int]
-    """Of a leader: follower -> it waits until it knows that the log is committed up to here. Empty with
-    ``tells_all``, and for all other roles."""
+    """Of a leader: follower -> it waits until it knows that the log is committed up to here. Empty for all
+    other roles."""
     term_start_index: int
     """Of a leader: the index of its no-op. Once that is committed, ``commit_index`` is not stale (section 6.4)."""
     transfer_target: int

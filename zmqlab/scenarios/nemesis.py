@@ -35,9 +35,8 @@ from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_registry import MIN_NODES, Aim, Draw, FaultKind
 from zmqlab.lab.faults import BadLinks, Fault, Kill, Wipe
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
-from zmqlab.scenarios.recovery import behind_in, behind_in_groups, has_leader, trouble_of, trouble_of_groups
+from zmqlab.scenarios.recovery import Told, has_leader, told_by
 from zmqlab.settings import DEFAULT_REPLICATION
-from zmqlab.tables import StatusTable
 from zmqlab.wire.fault_queries import LinkFault
 from zmqlab.wording import numbered
 
@@ -265,11 +264,11 @@ class Nemesis:
         began, before, furthest = time.monotonic(), self._progress.acknowledged, 0
         deadline = began + self._recovery_s
         while True:
-            table = self._cluster.status()
-            trouble = self._trouble(table, before)
+            told = told_by(self._cluster)
+            trouble = self._trouble(told, before)
             if not trouble:
                 return ""
-            behind = max(self._behind(table).values(), default=0)
+            behind = max(told.behind.values(), default=0)
             if time.monotonic() > deadline:
                 if not 0 < behind <= furthest / 2:
                     return f"not recovered within {time.monotonic() - began:.1f} s: {trouble}"
@@ -285,22 +284,18 @@ class Nemesis:
 
     def trouble(self, acknowledged_before: int) -> str:
         """What is wrong with the cluster now; empty if it has recovered, and more orders are acknowledged than that."""
-        return self._trouble(self._cluster.status(), acknowledged_before)
+        return self._trouble(told_by(self._cluster), acknowledged_before)
 
-    def _trouble(self, table: StatusTable, acknowledged_before: int) -> str:
+    def _trouble(self, told: Told, acknowledged_before: int) -> str:
         missing = [name for name in self._cluster.nodes if name not in self._cluster.running]
         if missing:
             return f"{', '.join(missing)} does not run"
-        trouble = trouble_of(table) if self._cluster.shards == 1 else trouble_of_groups(self._cluster)
-        if trouble or not self._has_client():
-            return trouble
+        if told.trouble or not self._has_client():
+            return told.trouble
         if self._progress.acknowledged <= acknowledged_before:
             return "the client is not answered"
         waiting = self._progress.waiting_groups
         return f"the client is not answered by {numbered('group', waiting)}" if waiting else ""
-
-    def _behind(self, table: StatusTable) -> dict[str, int]:
-        return behind_in(table) if self._cluster.shards == 1 else behind_in_groups(self._cluster.feed)
 
     @contextmanager
     def _struck(self, deal: Deal) -> Iterator[str]:

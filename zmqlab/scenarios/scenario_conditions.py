@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from zmqlab.errors import SettingsError
 from zmqlab.lab.events import LabEvent, group_named_in
 from zmqlab.lab.fault_kinds import FAULTS
-from zmqlab.scenarios.recovery import NEAR, behind_in_groups
+from zmqlab.scenarios.recovery import NEAR, behind_in
 from zmqlab.scenarios.scenario_steps import VICTIM, Situation, known_node, name_of
 from zmqlab.scenarios.written import Written, choices
 from zmqlab.settings import parse_duration, parse_rate
@@ -51,18 +51,15 @@ def _recovered(situation: Situation) -> str:
 
 def _caught_up(names: Sequence[str], situation: Situation) -> str:
     """These nodes have applied all that is committed but for a few entries."""
-    if situation.cluster.shards > 1:
-        behind = behind_in_groups(situation.cluster.feed, situation.groups())
-        near = all(situation.status(name) is not None and behind.get(name, NEAR + 1) <= NEAR for name in names)
-        where = "all groups" if situation.group is None else f"group {situation.group}"
-        return f"{', '.join(names)} in {where}" if near else ""
-    told = {name: situation.status(name) for name in situation.cluster.nodes}
-    end = max((status.commit_index for status in told.values() if status is not None), default=0)
-    for name in names:
-        status = told.get(name)
-        if status is None or end - status.applied_index > NEAR:
-            return ""
-    return f"{', '.join(names)} at index {end:,}"
+    told = {group: situation.cluster.feed.newest(group) for group in situation.groups()}
+    behind = behind_in(told)
+    if any(situation.status(name) is None or behind.get(name, NEAR + 1) > NEAR for name in names):
+        return ""
+    if situation.cluster.shards == 1:
+        where = f"at index {max((status.commit_index for status in told[0].values()), default=0):,}"
+    else:
+        where = "in all groups" if situation.group is None else f"in group {situation.group}"
+    return f"{', '.join(names)} {where}"
 
 
 def _needs_snapshot(names: Sequence[str], situation: Situation) -> str:

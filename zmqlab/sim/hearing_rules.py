@@ -8,8 +8,8 @@
 * *commit rule*: a node that commits what no leader has said to be committed has counted copies. Then the entry at its
   commit index is of its own term (3.6.2, figure 3.7);
 * *promptness*: a follower that has stored an entry, and has heard that its leader has, commits it in the same turn if
-  the two are a majority. If its followers can't count, a leader tells in the same turn what it has committed: to all of
-  them, or with ``tells_all`` off to those that wait for it, as far as they have accepted its log;
+  the two are a majority. If its followers can't count, a leader tells in the same turn what it has committed: to those
+  that wait for it, as far as they have accepted its log, and to all what begins its term or changes the members;
 * *removal*: a leader removes a voter only if it has heard a majority of the voters that stay, in its own term. A leader
   that was elected just now does not know who is alive;
 * *transfer*: a node campaigns as if a leader wanted it only if a leader of the term before has told it to. A leader
@@ -259,7 +259,7 @@ class Claims:
         if not raft.progress or can_count:
             return
         begins = max(raft.term_start_index, raft.configurations.current_index)
-        if raft.settings.tells_all or members.learners or self._told_all < begins <= index:
+        if members.learners or self._told_all < begins <= index:
             raise Violation(
                 f"promptness: node {raft.node_id} has committed {index} and told its followers {self._told_all}, "
                 f"but the members are {members}"

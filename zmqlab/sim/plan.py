@@ -293,5 +293,4 @@ def _raft_settings(rng: random.Random, small_frames: bool) -> RaftSettings:
         max_apply_bytes=rng.choice((200, 4_194_304)),
         snapshot_chunk_bytes=rng.choice((150, 1_000, 2_000 if small_frames else 262_144)),
         store_first=rng.random() < 0.75,
-        tells_all=False,
     )

@@ -57,6 +57,8 @@ function popover(label, title) {
 const number = (value, digits = 0) => value === null || value === undefined ? "–" :
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
+const RELEASES = ["pointerup", "pointercancel", "keyup", "blur"];
+
 // A panel. `build(tools)` makes its parts and returns `draw(state)`, which is called at each change of the state; its
 // `close()`, if it has one, is called at the end.
 function panel(build) {
@@ -159,7 +161,19 @@ function panel(build) {
       const age = watchAge(model, el, () => !document.hidden && model.get("_beat") >= 0, teller);
       const draw = build({ model, el, age, button, faultButton, undoButton, sliders, send, forget, onAge });
       el.append(problem);
-      const show = () => draw(model.get("_state"));
+      // A button that is made anew between press and release is not clicked. So what is new waits for the release.
+      let pressed = false, isLate = false;
+      const show = () => {
+        isLate = pressed;
+        if (!pressed) draw(model.get("_state"));
+      };
+      const press = (event) => { pressed = event.target.closest("button") !== null && [undefined, " "].includes(event.key); };
+      const release = () => pressed && setTimeout(() => {      // the click comes right after it
+        pressed = false;
+        if (isLate) show();
+      });
+      for (const each of ["pointerdown", "keydown"]) el.addEventListener(each, press);
+      for (const each of RELEASES) window.addEventListener(each, release);
       show();
       showProblem();
       model.on("change", age.hear);
@@ -186,6 +200,8 @@ function panel(build) {
       look();
       return () => {
         leave();
+        isLate = false;
+        for (const each of RELEASES) window.removeEventListener(each, release);
         draw.close?.();
         document.removeEventListener("visibilitychange", look);
         window.removeEventListener("pagehide", leave);

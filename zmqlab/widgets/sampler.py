@@ -24,6 +24,8 @@ Left out on purpose: decisions. The sampler changes nothing in the cluster.
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import threading
 import time
 import weakref
@@ -281,9 +283,17 @@ def sampler_of(cluster: Cluster) -> Sampler:
     with _samplers_lock:
         sampler = _samplers.get(cluster)
         if sampler is None or not sampler.alive:
+            _sweep_once()
             sampler = _samplers[cluster] = Sampler(cluster).start()
             cluster.at_stop(sampler.stop)
         return sampler
+
+
+@functools.cache
+def _sweep_once() -> None:
+    """Look for garbage among what this process has imported. It takes 0.1 s, and some seconds later Python would do it
+    by itself, in any thread, while all figures stand still."""
+    gc.collect()
 
 
 def problem_of(cluster: Cluster) -> BaseException | None:

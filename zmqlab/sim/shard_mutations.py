@@ -123,7 +123,7 @@ SHARD_MUTATIONS = (
         "a node that starts again with the groups that it has closed",
         hosting.Hosting._store,
         (("tuple(sorted(numbers))", "tuple(sorted({*numbers, *self.hosted.groups}))"),),
-        120,
+        400,
         SHARDS,
     ),
 )

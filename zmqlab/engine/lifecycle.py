@@ -33,8 +33,8 @@ SILENT_TIMEOUTS = 2.5
 STANDING_TIMEOUTS = 15
 """In election time-outs, until a node that no leader has reached asks whether it is a member still: 3 s. An election
 takes two or three of them."""
-
 REFUSALS = (control.ErrorCode.REFUSED, control.ErrorCode.LET_GO)
+"""What the log tells of, once for each message."""
 
 
 class Asker:

@@ -58,7 +58,8 @@ const number = (value, digits = 0) => value === null || value === undefined ? "â
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 const GIVE_UP_MS = 3_000;          // a click that an idle kernel has not begun to carry out by then is lost
-const STILL_PX = 6, TAP_MS = 350;
+const STILL_PX = 6;                // a mouse at rest moves by less
+const TAP_MS = 350;                // after a tap on a screen the click may come so much later
 const RELEASES = ["pointerup", "pointercancel", "keyup", "blur"];
 
 // A panel. `build(tools)` makes its parts and returns `draw(state)`, which is called at each change of the state; its

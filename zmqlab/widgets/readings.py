@@ -364,7 +364,10 @@ class LoadReadings:
     def _take(self, fresh: Sequence[LoadMetrics]) -> None:
         self.frames.extend(fresh)
         for metrics in fresh:
-            (self._at_work.discard if metrics.state == "ended" else self._at_work.add)(metrics.pid)
+            if metrics.state == "ended":
+                self._at_work.discard(metrics.pid)
+            else:
+                self._at_work.add(metrics.pid)
             self._response.add(metrics.response_time, metrics.response_time_max_ns)
             self._service.add(metrics.service_time, metrics.service_time_max_ns)
             self._note_silence(metrics)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zmqlab.wording import agreeing, counted, joined, numbered
+from zmqlab.wording import agreeing, counted, joined, numbered, refused
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,13 @@ def test_a_plural_of_its_own():
 
 def test_numbers_agree_with_their_noun():
     assert [numbered("group", numbers) for numbers in ([3], [1, 2])] == ["group 3", "groups 1, 2"]
+
+
+def test_refused_orders():
+    assert [refused(1), refused(2_345)] == [
+        "1 order refused as stale, malformed or forbidden",
+        "2,345 orders refused as stale, malformed or forbidden",
+    ]
 
 
 def test_a_verb_agrees_with_its_subject():

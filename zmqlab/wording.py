@@ -1,11 +1,15 @@
 """Words for a person: a count with its noun, a list of names or numbers, a verb that agrees with its subject.
 
-For messages in which a count may be one: ``1 order`` and ``2,345 orders``, never ``1 orders``.
+For messages in which a count may be one: ``1 order`` and ``2,345 orders``, never ``1 orders``. What several reports say
+of the same figure stands here, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+WHY_REFUSED = "does another process use the session, or was its key put out?"
+"""What to look at, if orders were refused: a sound client on a sound cluster sees that for no other reason."""
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -22,6 +26,11 @@ def agreeing(count: int, one: str, many: str) -> str:
 def numbered(one: str, numbers: Sequence[int]) -> str:
     """``group 3``, ``groups 1, 2``; the plural ends in s."""
     return f"{agreeing(len(numbers), one, f'{one}s')} {', '.join(map(str, numbers))}"
+
+
+def refused(orders: int) -> str:
+    """``1 order refused as stale, malformed or forbidden``: what a load client was answered with an error."""
+    return f"{counted(orders, 'order')} refused as stale, malformed or forbidden"
 
 
 def joined(names: Sequence[str], word: str = "and") -> str:

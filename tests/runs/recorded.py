@@ -116,7 +116,7 @@ def _ledger(history: History, seconds: int, kill_at_s: float | None) -> bytes:
 def _said_by(name: str, history: History) -> NodeEvidence:
     machine = history.machine
     hashes = machine.chain.hex(), machine.state_hash().hex()
-    return NodeEvidence(name, machine.applied_index, *hashes, machine.orders_applied)
+    return NodeEvidence(name, machine.applied_index, *hashes, machine.orders_applied, voters=3)
 
 
 def _events(kill_at_s: float | None) -> list[Event]:

@@ -19,10 +19,13 @@ from tests.judge.run_history import small_run
 from tests.runs.recorded import judged_run
 from zmqlab import Run
 from zmqlab.errors import ClusterError, RunUnreadable, SettingsError
+from zmqlab.judge.promises import NodeEvidence
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.runs import kept_files
+from zmqlab.runs.kept_files import of_fields
 from zmqlab.runs.kept_list import kept_in
+from zmqlab.runs.kept_run import expect_room
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,13 @@ def test_a_kept_folder_is_for_its_user_alone(kept: Run) -> None:
 def test_the_verdict_is_passed_again_on_what_was_kept(kept: Run) -> None:
     [repetition] = kept.repetitions
     assert repetition.judge().as_dict() == repetition.verdict.as_dict()
+
+
+def test_the_verdict_of_an_older_version_is_read_without_what_it_did_not_know() -> None:
+    told = NodeEvidence("node0", 7, "a", "b", 30)
+    assert of_fields(NodeEvidence, {name: value for name, value in told._asdict().items() if name != "voters"}) == told
+    with pytest.raises(RunUnreadable, match="no NodeEvidence"):
+        of_fields(NodeEvidence, {"name": "node0"})
 
 
 def test_a_lost_order_is_found_again(tmp_path: Path) -> None:
@@ -209,14 +219,25 @@ def test_evidence_that_is_cut_inside_its_wrapping_is_damaged(kept: Run) -> None:
         (folder / "contents.json").write_text(json.dumps(contents))
 
 
-def test_a_crash_while_it_is_written_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
+
+def test_a_crash_while_it_is_written_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gzip.GzipFile, "write", full)
     with pytest.raises(SettingsError, match=r"can't be kept in .*No space left on device"):
         Run.keep(judged_run(), tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_noticed_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder can still be made there, and so a run of an hour ended without having been kept."""
+    expect_room(tmp_path / "runs")
+    assert os.listdir(tmp_path / "runs") == []
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SettingsError, match=r"can't be kept in .*No space left on device"):
+        expect_room(tmp_path / "runs")
+    assert os.listdir(tmp_path / "runs") == []
 
 
 def test_what_can_not_be_kept_says_why(tmp_path: Path) -> None:

@@ -36,12 +36,18 @@ def page(browser: Browser) -> Iterator[Page]:
     opened.close()
 
 
-def show(page: Page, panel: FaultPanel) -> dict[str, Any]:
-    """Put a panel on the page; its state."""
+def show(page: Page, panel: FaultPanel, kernel: str = "idle") -> dict[str, Any]:
+    """Put a panel on the page, beside a kernel in this state; the panel's own state."""
     page.expose_function("toKernel", lambda _content: None)
     page.set_content(PAGE)
     made = cast(Any, panel)
-    page.evaluate(BEGIN, [str(made._esm), str(made._css), {name: getattr(made, name) for name in TRAITS}])
+    traits = {name: getattr(made, name) for name in TRAITS}
+    layout = {"widget_manager": {"kernel": {"status": kernel}}}
+    page.evaluate("(layout) => { window.layout = layout; }", layout)
+    page.evaluate(
+        BEGIN.replace("values = traits", "values = { ...traits, layout: window.layout }"),
+        [str(made._esm), str(made._css), traits],
+    )
     return dict(made._state)
 
 
@@ -99,3 +105,47 @@ def test_a_click_is_heard_while_an_election_changes_the_panel(
         page.wait_for_selector("[data-link='node0 node2'][title*='node0 is stopped']")
     else:
         page.wait_for_selector(".zl-leads[data-node=node2]", state="attached")
+
+
+@pytest.mark.parametrize("state", ["busy", "idle"])
+def test_a_click_is_not_forgotten_while_a_cell_runs(
+    page: Page, cluster: FakeCluster, sampler: Sampler, state: str
+) -> None:
+    """The kernel hears it at the cell's end. The button looked free after three seconds, and a second click killed
+    another leader."""
+    page.clock.install()
+    show(page, NodeTable(cast(Cluster, cluster)), kernel=state)
+    kill = page.get_by_role("button", name="kill the leader")
+    kill.click()
+    page.clock.run_for(5_000)
+    assert kill.is_disabled() == (state == "busy")
+    page.evaluate("() => { layout.widget_manager.kernel.status = 'idle'; }")
+    page.clock.run_for(5_000)
+    assert kill.is_enabled(), "an idle kernel that has not begun with it never will"
+    assert len(struck(page)) == 1
+
+
+GROWS = "() => document.body.prepend(Object.assign(document.createElement('div'), { style: 'height: 60px' }))"
+"""Something above the panel grows: a status line of two lines, or an output of a cell."""
+
+
+@pytest.mark.parametrize("moves", ["the page", "the mouse"])
+def test_a_click_is_heard_where_the_page_moves_under_the_mouse(
+    page: Page, cluster: FakeCluster, sampler: Sampler, moves: str
+) -> None:
+    """JupyterLab scrolls when the last cell has run. One who draws the mouse away has thought better of it."""
+    show(page, NodeTable(cast(Cluster, cluster)))
+    kill = page.get_by_role("button", name="kill the leader")
+    kill.hover()
+    page.mouse.down()
+    if moves == "the page":
+        page.evaluate(GROWS)
+    else:
+        page.mouse.move(10, 700)
+    page.mouse.up()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 500))")
+    assert len(struck(page)) == (moves == "the page")
+    page.evaluate("() => { sent.length = 0; }")
+    page.get_by_role("button", name="heal all").click()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 500))")
+    assert len(struck(page)) == 1, "an ordinary click counts once"

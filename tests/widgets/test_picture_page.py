@@ -116,6 +116,34 @@ def test_one_group_is_chosen_by_keys_alone_and_all_are_again(rig: Rig) -> None:
     assert page.get_by_role("status").text_content() == "node0 leads 2 groups, node1 leads 1 group"
 
 
+def test_a_click_brings_the_messages_of_the_group_that_is_shown(rig: Rig) -> None:
+    """Another group is traced: by another picture, or by ``cluster.trace(group=0)``."""
+    page, traces = rig.page, rig.cluster.feed.traces
+    rig.publish = lambda: publish_held_groups(rig.cluster)
+    rig.turn(3)
+    button = page.locator(".zl-picture-foot button")
+    assert button.is_hidden(), "the picture of all groups shows those of any"
+    page.locator(".zl-picture-choice").select_option("1")
+    rig.deliver()
+    rig.turn(2)
+    assert button.inner_text() == "show messages of group 1"
+    assert "those of group 0 are sampled now" in str(button.get_attribute("title")), (
+        "where the words below have no room"
+    )
+    button.focus()
+    page.keyboard.press("Enter")
+    rig.deliver()
+    assert rig.picture._turns_to == 1
+    traces.turn_to(1)  # as is asked for in a thread of its own
+    rig.turn(2)
+    assert button.is_hidden()
+    assert "Samples of group 1's real frames travel" in page.inner_text(".zl-picture-foot")
+    page.locator(".zl-picture-choice").select_option("")
+    rig.deliver()
+    rig.turn(2)
+    assert button.is_hidden()
+
+
 def test_in_slow_motion_no_other_group_can_be_chosen(rig: Rig) -> None:
     """What was kept is of the group that was shown then."""
     rig.publish = lambda: publish_held_groups(rig.cluster)

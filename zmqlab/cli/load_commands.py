@@ -20,12 +20,13 @@ from zmqlab.cli.output import (
 )
 from zmqlab.endpoints import is_loopback
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, SettingsError
-from zmqlab.settings import DEFAULT_REPLICATION, parse_duration, parse_rate
+from zmqlab.settings import DEFAULT_REPLICATION, parse_duration, parse_rate, require_writable
 from zmqlab.wording import counted
 
 if TYPE_CHECKING:
     from zmqlab.cli.terminal import LiveRun
     from zmqlab.judge.verdict import LoadResult
+    from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.load_client import LoadClient
     from zmqlab.load.load_settings import LoadSettings
     from zmqlab.runs.kept_run import Run
@@ -55,6 +56,13 @@ def _expect_room(folder: Path | None) -> Path | None:
 
         expect_room(folder)
     return folder
+
+
+def _expect_history(file: Path | None) -> Path | None:
+    """The same for the file of all operations."""
+    if file is not None:
+        require_writable("--history", file)
+    return file
 
 
 KEEP_OPTION = typer.Option(
@@ -90,7 +98,13 @@ ACK_OPTION = typer.Option(
 GENERATORS_OPTION = typer.Option(
     1, "--generators", min=1, help="How many processes make the load, each an equal share of it."
 )
-HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
+HISTORY_OPTION = typer.Option(
+    None,
+    "--history",
+    callback=_expect_history,
+    help="Write all operations there, one JSON line each.",
+    metavar="FILE",
+)
 TRACED_S = 3_600.0
 """Until the process ends, or for an hour."""
 
@@ -131,25 +145,15 @@ def quick(
     """
     offered = _offered(rate, stages, duration)
     _expect_share(traced, keep)
-    from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.load_client import LoadClient
 
     kept: Run | None = None
     statuses = []
     for number in range(repeat):
-        cluster = Cluster(
-            nodes,
-            shards=shards,
-            replication_factor=replication_factor,
-            durability=durability,  # type: ignore[arg-type]  # checked by Cluster
-            replication=replication,
-            ack=ack,  # type: ignore[arg-type]  # checked by Cluster
-            keys=keys,
-            run_dir=run_dir,
-            fresh=fresh and not number,
-        )
-        more = _generators(generators) | sent_to(node_choice)
-        load = LoadClient(cluster, **offered, **more, seed=seed, fail_if=fail_if)
+        more = {"keys": keys, "run_dir": run_dir, "fresh": fresh and not number}
+        cluster = cluster_of(nodes, shards, replication_factor, durability, replication, ack, **more)
+        how = _generators(generators) | sent_to(node_choice)
+        load = LoadClient(cluster, **offered, **how, seed=seed, fail_if=fail_if)
         about = [nodes_text(nodes, shards), offered_text(load.settings, generators), f"seed {seed}"]
         about += [f"run {number + 1} of {repeat}"] if repeat > 1 else []
         with shown("quick", about, load, plain, as_json) as live, cluster:
@@ -256,6 +260,27 @@ def watched_to_its_end(load: LoadClient, live: LiveRun, traced: float = 0.0) -> 
     live.wait(lambda: load.running, load.stop, "ending the load")
     live.phase = "judging"
     return load.wait()
+
+
+def cluster_of(
+    nodes: int, shards: int, replication_factor: int, durability: str, replication: str, ack: str, **more: Any
+) -> Cluster:
+    """The cluster that the options of a command ask for; ``more``: what else is to be said of it.
+
+    Raises:
+        SettingsError: an option is none of those that there are.
+    """
+    from zmqlab.lab.cluster import Cluster
+
+    return Cluster(
+        nodes,
+        shards=shards,
+        replication_factor=replication_factor,
+        durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        replication=replication,
+        ack=ack,  # type: ignore[arg-type]  # checked by Cluster
+        **more,
+    )
 
 
 def nodes_text(count: int, shards: int = 1) -> str:

@@ -16,6 +16,7 @@ from zmqlab.cli.load_commands import (
     NODE_CHOICE_OPTION,
     REPLICATION_OPTION,
     SHARDS_OPTION,
+    cluster_of,
     nodes_text,
     sent_to,
 )
@@ -56,17 +57,9 @@ def sweep(
     """
     wanted, step_s = _rates(rates), parse_duration(step)
     from zmqlab.cli.terminal import LiveRun
-    from zmqlab.lab.cluster import Cluster
     from zmqlab.runs.kept_sweep import KeptSweep
 
-    cluster = Cluster(
-        nodes,
-        shards=shards,
-        replication_factor=replication_factor,
-        durability=durability,  # type: ignore[arg-type]  # checked by Cluster
-        replication=replication,
-        ack=ack,  # type: ignore[arg-type]  # checked by Cluster
-    )
+    cluster = cluster_of(nodes, shards, replication_factor, durability, replication, ack)
     about = [nodes_text(nodes, shards), f"{wanted[0]:,.0f} orders/s and more", f"{step_s:g} s each"]
     advice = "Ctrl-C ends it early, with what was measured"
     live = LiveRun("zmqlab sweep", about, progress_stream(as_json), plain=plain, advice=advice)

@@ -221,10 +221,11 @@ class Engine:
         ``is_late``: a fault has held it back, and it is due.
         """
         try:
-            frame_type, number = frames.parse_header(frame)
             if self._first_start is not None:
                 answer_early(self._first_start, self._settings, self._effects, route, frame, sender)
-            elif is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
+                return
+            frame_type, number = frames.parse_header(frame)
+            if is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
                 group = self.groups.get(number)
                 if group is not None:
                     self._awake[number] = group
@@ -251,9 +252,8 @@ class Engine:
             if self._first_start is not None:
                 self._first_start.take(address, answer)
                 return
-            if self.hosting is not None:
-                self.hosting.take(address, answer)
-            if number in self.groups:
+            counts = self.hosting is None or self.hosting.take(address, answer)
+            if counts and number in self.groups:
                 self._group(number).on_answer(address, answer)
         except FrameError as error:
             self._effects.note(f"bad answer from {address}: {error}", is_warning=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from zmqlab.judge.real_time import ceilings_of, floors_of, out_of_order
 from zmqlab.judge.replay import BookKey, LogEntry, Replayed, RequestTable, replay
-from zmqlab.wording import counted, joined
+from zmqlab.wording import WHY_REFUSED, counted, joined, refused
 
 Outcome = Literal["passed", "failed", "not judged"]
 
@@ -208,8 +208,7 @@ def run_complete(totals: RunTotals) -> Check:
         requests = counted(sum(totals.unwaited), "request")
         return Check(name, True, f"{requests} sent by a client that waits for no answer")
     if totals.refused:
-        detail = f"{counted(totals.refused, 'order')} refused as stale, malformed or forbidden"
-        return Check(name, None, f"{detail}: does another process use the session, or was its key put out?")
+        return Check(name, None, f"{refused(totals.refused)}: {WHY_REFUSED}")
     if not totals.acknowledged:
         return Check(name, None, f"no order was acknowledged; {missing}. Does a majority of the nodes run?")
     if totals.unanswered or (totals.unsent and not totals.served_to_the_end):

@@ -171,14 +171,17 @@ def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetri
     known = sorted(events, key=lambda each: each.time_ns)
     later = (each for each in faults_of(known) if each.time_ns >= fault.time_ns + TOGETHER_NS)
     next_fault = next(later, None)  # what follows it may be its doing
-    settled_ns = max(fault.time_ns + SETTLE_NS, _silent_until_ns(fault, snapshots))
+    during = _during(fault, fault, snapshots)
+    silent_until_ns = max((each.time_ns for each in during if _gap_ms(each) > UNSERVED_MS), default=0)
+    settled_ns = max(fault.time_ns + SETTLE_NS, silent_until_ns)
     end_ns = settled_ns if next_fault is None else min(next_fault.time_ns, settled_ns)
     after = [event for event in known if fault.time_ns < event.time_ns < end_ns]
     elected = next(filter(is_election, after), None)
     noticed = next((event for event in after if is_campaign(event) and event.node != fault.node), None)
     if elected is None or (noticed is not None and noticed.time_ns > elected.time_ns):
         noticed = None
-    during = _during(fault, elected, snapshots)
+    if elected is not None:
+        during = _during(fault, elected, snapshots)
     unserved = bool(during) and _silence_ms(during[-1]) > UNSERVED_MS
     return Incident(
         time_ns=fault.time_ns,
@@ -233,9 +236,10 @@ def _ms_after(fault: Event, event: Event | None) -> float | None:
     return None if event is None else (event.time_ns - fault.time_ns) / NS_PER_MS
 
 
-def _during(fault: Event, elected: Event | None, snapshots: Iterable[LoadMetrics]) -> list[LoadMetrics]:
-    """The snapshots from the fault to ``DURING_NS`` after it, after the election, and after the silence."""
-    end_ns = (elected or fault).time_ns + DURING_NS
+def _during(fault: Event, last: Event, snapshots: Iterable[LoadMetrics]) -> list[LoadMetrics]:
+    """The snapshots from the fault to ``DURING_NS`` after ``last``, which is the fault or the election that followed,
+    and after a silence in which clients were not served."""
+    end_ns = last.time_ns + DURING_NS
     during: list[LoadMetrics] = []
     for each in snapshots:
         gap_ms = _gap_ms(each)
@@ -245,12 +249,6 @@ def _during(fault: Event, elected: Event | None, snapshots: Iterable[LoadMetrics
             if gap_ms > UNSERVED_MS:
                 end_ns = max(end_ns, each.time_ns + DURING_NS)
     return during
-
-
-def _silent_until_ns(fault: Event, snapshots: Iterable[LoadMetrics]) -> int:
-    """When the silence ended in which clients were not served; the fault's time, if there was none."""
-    silent = (each.time_ns for each in _during(fault, None, snapshots) if _gap_ms(each) > UNSERVED_MS)
-    return max(silent, default=fault.time_ns)
 
 
 def _p99_ms(snapshots: Iterable[LoadMetrics]) -> float | None:

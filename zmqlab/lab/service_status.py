@@ -33,7 +33,7 @@ from zmqlab.lab.incidents import NS_PER_MS, UNSERVED_MS
 from zmqlab.lab.service_facts import NODE_FAULTS, NS_PER_S, OLD_S, Facts, NodeFacts
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import LATE_SHARE, response_time_of
-from zmqlab.wording import agreeing, counted, joined
+from zmqlab.wording import WHY_REFUSED, agreeing, counted, joined, refused
 
 PAUSE_MS = 150.0
 """A longer time without acknowledgements is told. An election takes 200 ms and more; a busy machine causes shorter
@@ -176,13 +176,12 @@ def _of_clients(
         since_ns = longest.time_ns - round(longest.silence_ms * NS_PER_MS)
         yield Finding(f"no acknowledgement for {longest.silence_ms:,.0f} ms{why}", since_ns)
     recent = [each for client in clients for each in client]
-    sent, held_back, offered, acknowledged, rejected, refused = (
+    sent, held_back, offered, acknowledged, rejected, orders_refused = (
         sum(getattr(each.interval, name) for each in recent)
         for name in ("sent", "held_back", "offered", "acknowledged", "rejected", "refused")
     )
-    if refused:
-        said = f"{counted(refused, 'order was', 'orders were')} refused"
-        yield Finding(said, advice="does another process use the session or the key?")
+    if orders_refused:
+        yield Finding(refused(orders_refused), advice=WHY_REFUSED)
     if offered and max(held_back, 0) > WAITING_SHARE * offered:
         over_s = max(sum(each.interval_s for each in client) for client in clients) or 1.0  # beside each other
         rates = f"{offered / over_s:,.0f} orders/s offered, {acknowledged / over_s:,.0f} acknowledged"

@@ -21,7 +21,7 @@ import msgspec
 
 from zmqlab.histogram import HdrLine, Histogram, write_hdr_log
 from zmqlab.load.load_messages import LoadMetrics, LoadResult, Second
-from zmqlab.wording import counted
+from zmqlab.wording import WHY_REFUSED, counted, refused
 
 NS_PER_MS = 1_000_000
 LATE_SHARE = 0.01
@@ -182,7 +182,7 @@ class LoadReport:
         if self.unsent:
             found.append(f"{counted(self.unsent, 'order')} due and never sent")
         if total.refused:
-            found.append(f"{counted(total.refused, 'order')} refused with an error: stale, malformed or forbidden")
+            found.append(f"{refused(total.refused)}: {WHY_REFUSED}")
         if result.unremembered:
             found.append(f"{counted(result.unremembered, 'acknowledged request')} not in the ledger")
         return found

@@ -28,8 +28,9 @@ import csv
 import gzip
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32, error
@@ -116,39 +117,12 @@ class KeptFaults(msgspec.Struct, kw_only=True):
     bands: list[Span]
 
 
-class KeptCheck(msgspec.Struct):
-    """A promise of the verdict."""
-
-    name: str
-    ok: bool | None
-    detail: str
-    requests: tuple[tuple[int, int, int], ...] = ()
-
-
-class KeptThreshold(msgspec.Struct):
-    """A limit that the caller had set."""
-
-    expression: str
-    ok: bool | None
-    detail: str
-
-
-class KeptNode(msgspec.Struct):
-    """What a node said of its state at the end."""
-
-    name: str
-    log_index: int
-    chain_hash: str
-    state_hash: str
-    orders_applied: int
-
-
 class KeptVerdict(msgspec.Struct):
-    """A verdict as it was passed."""
+    """What :meth:`~zmqlab.judge.verdict.Verdict.as_dict` said."""
 
-    checks: list[KeptCheck]
+    checks: list[dict[str, Any]]
     coverage: str
-    nodes: list[KeptNode]
+    nodes: list[dict[str, Any]]
 
 
 class KeptResult(msgspec.Struct, kw_only=True):
@@ -158,7 +132,8 @@ class KeptResult(msgspec.Struct, kw_only=True):
     """Without the seconds, the ledger and the books that were read."""
     elections: int
     exchange: str
-    thresholds: list[KeptThreshold]
+    thresholds: list[dict[str, Any]]
+    """:class:`~zmqlab.judge.thresholds.ThresholdCheck` by its fields, as are the tuples in the verdict."""
     verdict: KeptVerdict
 
 
@@ -440,6 +415,19 @@ def decoded(path: Path, data: bytes, kind: type[Told]) -> Told:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise RunUnreadable(f"{path} can't be read: {problem}. It is no file of a kept run, or is damaged") from None
+
+
+def of_fields(kind: type[Told], fields: Mapping[str, object]) -> Told:
+    """The named tuple with these fields. Those at its end that an older version did not have keep their defaults.
+
+    Raises:
+        RunUnreadable: they are no fields of such a tuple.
+    """
+    names: Sequence[str] = kind._fields  # type: ignore[attr-defined]
+    try:
+        return msgspec.convert([fields[name] for name in takewhile(fields.__contains__, names)], kind)
+    except msgspec.ValidationError as problem:
+        raise RunUnreadable(f"{RESULT} has no {kind.__name__} in {dict(fields)}: {problem}") from None
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -50,6 +50,7 @@ from zmqlab.runs.kept_files import (
     KeptResult,
     SecondRow,
     decoded,
+    of_fields,
     write_json,
     write_repetition,
 )
@@ -62,6 +63,8 @@ FORMAT = 1
 ABOUT = "run.json"
 RUNS = "runs"
 """The folder in which runs are kept and looked for if no other one is named."""
+ROOM_BYTES = 1_000_000
+"""Less than what a long run needs: a disk that has less is full."""
 MAX_NAMES = 1_000
 """Runs of one kind that can begin in one second."""
 WORD_LETTERS = 60
@@ -119,15 +122,13 @@ class Repetition:
     def verdict(self) -> Verdict:
         """As it was passed when the run had ended."""
         kept = self._kept.verdict
-        checks = tuple(Check(each.name, each.ok, each.detail, each.requests) for each in kept.checks)
-        return Verdict(
-            checks, kept.coverage, tuple(NodeEvidence(*msgspec.structs.astuple(each)) for each in kept.nodes)
-        )
+        checks = tuple(of_fields(Check, each) for each in kept.checks)
+        return Verdict(checks, kept.coverage, tuple(of_fields(NodeEvidence, each) for each in kept.nodes))
 
     @property
     def thresholds(self) -> list[ThresholdCheck]:
         """The limits that the caller had set, each with the figure."""
-        return [ThresholdCheck(*msgspec.structs.astuple(each)) for each in self._kept.thresholds]
+        return [of_fields(ThresholdCheck, each) for each in self._kept.thresholds]
 
     @property
     def elections(self) -> int:
@@ -384,8 +385,12 @@ def _written_to(parent: Path, fill: Callable[[Path], None]) -> Iterator[Path]:
 
 
 def expect_room(parent: Path) -> None:
-    """Raise SettingsError if no run can be kept in ``parent``; it is made if it is missing."""
-    with _written_to(parent, lambda _: None):
+    """Raise SettingsError if no run can be kept in ``parent``, for want of room, too; it is made if it is missing."""
+
+    def fill(new: Path) -> None:
+        (new / "room").write_bytes(bytes(ROOM_BYTES))
+
+    with _written_to(parent, fill):
         pass
 
 

@@ -40,7 +40,7 @@ from zmqlab.scenarios import nemesis
 from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike
 from zmqlab.scenarios.torture_report import CALM, ByGroup, TortureResult, calm_gap_ms, outcomes
 from zmqlab.settings import DEFAULT_REPLICATION, MAX_RATE, Durability, require_number, require_whole
-from zmqlab.wording import counted
+from zmqlab.wording import counted, refused
 
 WARM_UP_S = 1.0
 """Calm load before the first fault: a client has its sessions and its first answers by then."""
@@ -333,7 +333,7 @@ def _errors_at_the_client(result: LoadResult) -> list[str]:
     outcome = result.report.result
     problems = []
     if result.total.refused:
-        problems.append(f"{counted(result.total.refused, 'order was', 'orders were')} answered with an error")
+        problems.append(refused(result.total.refused))
     if outcome.open_requests and not outcome.problem:
         problems.append(f"{counted(len(outcome.open_requests), 'request was', 'requests were')} never answered")
     return problems

@@ -176,7 +176,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       history.note(name, message.now, value);
     }
     for (const [, property, value] of message.set) {
-      if (property === "caption") caption.textContent = caption.title = chooser.title = value;
+      if (property === "caption") caption.textContent = caption.title = chooser.title = sampling.title = value;
       if (property === "is_traced") sampling.hidden = value;
       if (property === "group" && value !== state.group) { state.group = value; travels = []; }
     }

@@ -13,8 +13,8 @@ leader is killed by SIGKILL every 30 s, that of each group in turn, and started 
     python benchmarks/endurance.py --rate 5000 --seconds 600              elections in peace
     python benchmarks/endurance.py --rate 5000 --seconds 300 --busy 2     elections while others want the cores
     python benchmarks/endurance.py --rate 100000 --seconds 30             p99
-    python benchmarks/endurance.py --nodes 5 --shards 8 --replication-factor 3 --rate 5000 --seconds 1200 \\
-        --kill-every 30                                                   shards, and kills
+    python benchmarks/endurance.py --nodes 5 --shards 8 --replication-factor 3 --rate 8000 --seconds 1200 \\
+        --kill-every 30 --retain-mib 64                                   shards, and kills
 """
 
 from __future__ import annotations
@@ -142,9 +142,11 @@ def report(arguments: argparse.Namespace, result: LoadResult, elections: list[ob
         elections,
         ["verdict", result.verdict.outcome],
     ]
+    retained = f", {arguments.retain_mib} MiB of log retained" * (arguments.retain_mib is not None)
     busy = f", {arguments.busy} processes that want a core each" if arguments.busy else ""
     shards = f", {arguments.shards} shards of {arguments.replication_factor or 'all'}" * (arguments.shards > 1)
-    print(f"{arguments.nodes} nodes{shards}, {arguments.rate:,.0f} orders/s for {arguments.seconds:g} s{busy}.\n")
+    load = f"{arguments.rate:,.0f} orders/s for {arguments.seconds:g} s"
+    print(f"{arguments.nodes} nodes{shards}, {load}{retained}{busy}.\n")
     print(markdown(["", "figure"], rows) + "\n")
     head = ["MiB of memory or disk", "first", "middle", "last", "MiB/min in the second half"]
     print(markdown(head, [memory_row(name, each) for name, each in samples.items()]))
@@ -161,12 +163,14 @@ def main() -> int:
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--replication-factor", type=int, default=0, help="with shards; 0: all nodes")
     parser.add_argument("--kill-every", type=float, default=0, help="seconds between two kills of a leader; 0: none")
+    parser.add_argument("--retain-mib", type=int, help="MiB of applied log that a node retains; its default is 512")
     parser.add_argument("--busy", type=int, default=0, help="processes that keep a core busy all the time")
     arguments = parser.parse_args()
     unwind_at_sigterm()
     print(f"{line()}.")
     placement = {"shards": arguments.shards, "replication_factor": arguments.replication_factor}
-    with Cluster(arguments.nodes, **placement) as cluster, burning(arguments.busy):
+    retained = {} if arguments.retain_mib is None else {"journal_retain_bytes": arguments.retain_mib * MIB}
+    with Cluster(arguments.nodes, **placement, settings=retained) as cluster, burning(arguments.busy):
         for group in range(arguments.shards):
             cluster.feed.wait_until(
                 lambda group=group: bool(cluster.feed.leaders(group)), 60.0

@@ -124,8 +124,9 @@ def test_shards_are_compared_with_queues_of_one_length() -> None:
 @pytest.mark.long
 @pytest.mark.process
 def test_endurance_ends_with_a_verdict_and_the_memory_of_each_process() -> None:
-    done = run("endurance", "--rate", "1000", "--seconds", "2", "--nodes", "1")
+    done = run("endurance", "--rate", "1000", "--seconds", "2", "--nodes", "1", "--retain-mib", "8")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 MiB of log retained" in done.stdout
     assert ["verdict", "passed"] in rows(done)
     told = {"node0", "load process", "mapped pages of files, all nodes", "journals of all nodes"}
     assert {row[0] for row in rows(done)[-4:]} == told

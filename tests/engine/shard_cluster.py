@@ -17,6 +17,8 @@ from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 
 CLIENT = b"client"
+SHARDS = 4
+"""Of the clusters of :func:`founded` and :func:`grown`."""
 
 
 def endpoint(number: int) -> str:
@@ -209,3 +211,31 @@ def responses(answers: Sequence[bytes]) -> list[client_wire.Response]:
 def status_of(cluster: ShardCluster, number: int, group: int) -> control.Answer:
     (answer,) = cluster.ask(number, control.encode(frames.QUERY, control.StatusQuery(7), group))
     return control.decode_answer(answer)
+
+
+def founded(nodes: int = 3, copies: int = 3) -> ShardCluster:
+    cluster = ShardCluster(nodes, SHARDS, copies)
+    cluster.step(60)
+    return cluster
+
+
+def grown(copies: int = 3) -> ShardCluster:
+    """Three nodes founded it, and two came."""
+    cluster = founded(copies=copies)
+    for number in (3, 4):
+        cluster.join(number)
+        cluster.step_until(lambda version=number - 2: cluster.roster().version == version and cluster.is_placed())
+    return cluster
+
+
+def with_founders_that_wait(cluster: ShardCluster) -> list[Any]:
+    """Founders 0 and 1 miss the last word that they need, for as long as these have ``_decide``; the others found."""
+    late: list[Any] = [cluster.running[number].engine._first_start for number in (0, 1)]
+    for start in late:
+        start._decide = lambda founders: None
+    cluster.step(60)
+    return late
+
+
+def identities(cluster: ShardCluster, *numbers: int) -> list[int]:
+    return [cluster.running[number].engine.hosting.placing.node_id for number in numbers]  # type: ignore[union-attr]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 
 from tests.engine.fake_effects import FakeEffects
+from tests.engine.shard_cluster import ShardCluster
 from zmqlab.engine.lifecycle import Joining
 from zmqlab.raft import AppendEntries, Configuration, HardState, RaftSettings
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import RaftByQuorum, Start, StoredState
 from zmqlab.settings import NodeSettings
+from zmqlab.wire import control, frames
 
 OWN, LEADER = 4, 1
 SETTINGS = NodeSettings(name="node3", port=5_300, join=("tcp://127.0.0.1:5000",))
@@ -63,3 +65,32 @@ def test_one_whose_old_log_says_that_it_votes_asks_all_the_same() -> None:
     raft, joining = node(ALONE, LEARNER, VOTER)
     assert joining.is_wanted()
     assert hear(raft, joining, ALONE, LEARNER, VOTER, ALONE) == [True]
+
+
+def test_one_that_was_let_go_as_it_came_does_not_ask_the_next_leader() -> None:
+    """Only the leader that a person had asked knew that it was let go. It asked on, and the next leader took it in."""
+    cluster = ShardCluster(3, shards=1)
+    cluster.step(60)
+    leader = cluster.leader(0)
+    assert leader is not None
+    coming = cluster.join(3, seeds=[leader, *(each for each in range(3) if each != leader)])
+    coming.engine.on_peer_frame = lambda frame: None  # type: ignore[method-assign]
+    cluster.step(10)
+    (own_id,) = members(cluster) - {5_000, 5_010, 5_020}
+    cluster.ask(leader, control.encode(frames.QUERY, control.RemoveMemberQuery(9, own_id)))
+    cluster.step(60)
+    assert own_id not in members(cluster)
+    assert [note for note in coming.effects.notes if "start it again to have it back" in note]
+    cluster.stop(leader)
+    cluster.step_until(lambda: cluster.leader(0) not in (None, leader))
+    cluster.step(200)
+    assert own_id not in members(cluster)
+    cluster.running.pop(3)
+    cluster.join(3)
+    cluster.step_until(lambda: own_id in members(cluster))
+
+
+def members(cluster: ShardCluster) -> set[int]:
+    leader = cluster.leader(0)
+    assert leader is not None
+    return set(cluster.groups(leader)[0].replica.replication.configuration.members)

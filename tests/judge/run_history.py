@@ -84,6 +84,8 @@ class FakeNode:
         self.first_index = 1
         self.index = machine.applied_index
         self.chain_hash, self.state_hash = machine.chain.hex(), machine.state_hash().hex()
+        self.callers: list[bytes] = []
+        """The connections on which it was asked, in the order of the questions."""
         self.status = status_of(name, 1, leads=False)
         self.status.applied_index, self.status.orders_applied = machine.applied_index, machine.orders_applied
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -107,6 +109,7 @@ class FakeNode:
         while not self._stop.is_set():
             if self._router.poll(20):
                 identity, frame = self._router.recv_multipart()
+                self.callers.append(identity)
                 answer = self._answer(control.decode_query(frame))
                 self._router.send_multipart([identity, control.encode(frames.ANSWER, answer)])
 

@@ -214,6 +214,21 @@ def test_a_node_is_asked_again_at_once_only_if_there_is_more(
     collector.close()
 
 
+def test_a_node_is_asked_on_one_connection_as_long_as_it_runs(run: History, nodes: list[FakeNode]) -> None:
+    """Each question made a connection, which costs the node and this process more than the question does."""
+    watched = Watched(endpoints(nodes))
+    collector = LogCollector(watched)
+    for _ in range(2 * len(nodes)):
+        collector._look()
+    assert [len(node.callers) > 1 for node in nodes] == [True] * len(nodes)
+    assert [len(set(node.callers)) for node in nodes] == [1] * len(nodes)
+    watched.living_endpoints = endpoints(nodes[1:])
+    collector._look()
+    assert len(collector._lines) == len(nodes) - 1, "libzmq would try to reach a node that has ended, for ever"
+    collector.close()
+    assert len(collector._lines) == 0
+
+
 def test_a_collector_that_fell_behind_asks_seldom(run: History, nodes: list[FakeNode]) -> None:
     """Each question costs a node a piece of its log, although that is of no use."""
     collector = LogCollector(Watched(endpoints(nodes)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import Any
 
@@ -188,6 +189,16 @@ def test_news_are_told_once(told: Told) -> None:
     second = told.traces.since(first.sequence)
     assert {each.record.number for each in second.messages if each.kind == "request"} == {2}
     assert second.missed == 0
+
+
+def test_the_garbage_collector_does_not_look_at_what_is_kept(told: Told) -> None:
+    for number in range(5):
+        told.order(number, 2.0)
+    told.election(5, start_ms=100.0)
+    news, records = told.traces.since(), told.traces._records
+    gc.collect()
+    assert all((news.messages, news.steps, records))
+    assert not any(map(gc.is_tracked, (*news.messages, *news.steps, *records)))
 
 
 def test_a_message_is_missing_only_if_its_receiver_was_heard_all_the_time() -> None:

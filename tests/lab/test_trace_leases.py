@@ -14,6 +14,7 @@ import zmq
 from tests.lab.fake_node import status_of
 from tests.waiting import wait_for
 from zmqlab.endpoints import CLIENT_PORT
+from zmqlab.lab import trace_leases as leases
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet
 from zmqlab.lab.started_cluster import StartedCluster
@@ -28,6 +29,8 @@ class SlowlyHeard:
     def __init__(self, late_s: float = 0.2) -> None:
         self._late_s = late_s
         self.told = False
+        self.callers: list[bytes] = []
+        """The connections on which it was asked, in the order of the questions."""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -64,6 +67,7 @@ class SlowlyHeard:
                 self._publisher.send(encode_trace(told))
             if self._router.poll(20):
                 identity, frame = self._router.recv_multipart()
+                self.callers.append(identity)
                 query = control.decode_query(frame)
                 if isinstance(query, TraceQuery):
                     tell_s = tell_s or time.monotonic() + self._late_s
@@ -90,6 +94,26 @@ def test_a_trace_has_begun_when_the_nodes_tell(feed: MetricsFeed, node: SlowlyHe
     traces = trace(feed, share=1, seconds=5)
     assert node.told
     assert traces.has_heard([node.port], 0.0)
+
+
+def test_a_node_is_asked_again_on_one_connection_which_ends_with_the_wish(
+    feed: MetricsFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_S", 0.1)
+    for patience in ("SILENT_S", "ANSWER_S", "LEASE_S"):  # a line to a node that a busy machine keeps waiting is cut
+        monkeypatch.setattr(leases, patience, 30.0)
+    node = SlowlyHeard()
+    feed.connect(f"tcp://127.0.0.1:{node.port}")
+    assert wait_for(lambda: "node0" in feed.newest())
+    trace(feed, share=1, seconds=5)
+    assert wait_for(lambda: len(node.callers) >= 3)
+    assert len(set(node.callers)) == 1
+    wanted = cast(leases.TraceLeases, feed.trace_leases)
+    assert len(wanted._lines) == 1
+    trace(feed, share=1, seconds=0)
+    assert wait_for(lambda: wanted._thread is None)
+    assert len(wanted._lines) == 0
+    node.close()
 
 
 def test_a_cluster_waits_until_each_node_that_runs_was_heard(feed: MetricsFeed) -> None:

@@ -222,6 +222,40 @@ def test_two_members_that_exchanged_their_addresses_both_move(network: Network) 
     assert configuration.voters == (1, 2, 3, NEW, 5)
 
 
+def test_a_member_keeps_its_vote_when_another_that_has_moved_is_at_its_address(network: Network) -> None:
+    """Of two that exchanged their addresses, the one that came back a second later than the other was removed, as if
+    its disk were lost, and had to catch up as a learner."""
+    for node_id in (NEW, 5):
+        network.start_stranger(node_id)
+        add(network, node_id)
+    members = network.leader.replica.replication
+    network.cut_off = {5}
+    for _ in range(2 * SILENT_VOTER_TIMEOUTS * RAFT.election_ticks):
+        members.add_member(NEW, address(5))
+        network.tick()
+        assert members.configuration.voters == (1, 2, 3, NEW, 5)
+    assert dict(members.configuration.addresses) == {NEW: address(5), 5: address(NEW)}, "where it may be, and be seen"
+    network.heal()
+    assert members.add_member(5, address(NEW)) is Change.DONE
+
+
+def test_of_two_members_at_one_address_the_one_that_is_silent_loses_it(network: Network) -> None:
+    """The log has both there for a moment, when the first one has got the other one's address."""
+    for node_id in (NEW, 5):
+        network.start_stranger(node_id)
+        add(network, node_id)
+    members = network.leader.replica.replication
+    assert isinstance(members, RaftByQuorum)
+    members.propose_configuration(members.configuration.with_address(5, address(NEW)))
+    network.settle()
+    network.cut_off = {5}
+    for _ in range(2 * SILENT_VOTER_TIMEOUTS * RAFT.election_ticks):
+        members.add_member(NEW, address(NEW))
+        network.tick()
+    assert dict(members.configuration.addresses) == {NEW: address(NEW)}
+    assert members.configuration.voters == (1, 2, 3, NEW, 5)
+
+
 def test_a_new_node_gets_a_snapshot_with_the_members() -> None:
     network = Network(ReplicaSettings(snapshot_log_bytes=400, keep_bytes=0))
     client = network.open_session()

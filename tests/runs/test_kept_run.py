@@ -25,6 +25,7 @@ from zmqlab.lab.load_client import LoadClient
 from zmqlab.runs import kept_files
 from zmqlab.runs.kept_files import of_fields
 from zmqlab.runs.kept_list import kept_in
+from zmqlab.runs.kept_run import expect_room
 
 
 @pytest.fixture(scope="module")
@@ -218,14 +219,25 @@ def test_evidence_that_is_cut_inside_its_wrapping_is_damaged(kept: Run) -> None:
         (folder / "contents.json").write_text(json.dumps(contents))
 
 
-def test_a_crash_while_it_is_written_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
+
+def test_a_crash_while_it_is_written_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gzip.GzipFile, "write", full)
     with pytest.raises(SettingsError, match=r"can't be kept in .*No space left on device"):
         Run.keep(judged_run(), tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_noticed_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder can still be made there, and so a run of an hour ended without having been kept."""
+    expect_room(tmp_path / "runs")
+    assert os.listdir(tmp_path / "runs") == []
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SettingsError, match=r"can't be kept in .*No space left on device"):
+        expect_room(tmp_path / "runs")
+    assert os.listdir(tmp_path / "runs") == []
 
 
 def test_what_can_not_be_kept_says_why(tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from zmqlab.market.types import symbol_code
+from zmqlab.placement import Roster
 from zmqlab.raft import AppendEntries, AppendEntriesResponse, Configuration, HardState, RequestVoteResponse
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, StateMachine
 from zmqlab.settings import SessionLimits
 from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs, Violation
+from zmqlab.sim.placement_rules import PlacementRules
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import records
 
@@ -119,3 +124,47 @@ def test_a_stale_and_a_wrong_read() -> None:
     with pytest.raises(Violation, match="but should be"):
         histories.read(histories.invoke(101, 1, b""), "AAA", [], [], 2)
     histories.read(histories.invoke(101, 1, b""), "AAA", [(100, 5, 1)], [], 2)
+
+
+ONE, OTHER = "tcp://127.0.0.1:5000", "tcp://127.0.0.1:5100"
+FOUNDED = Roster.of_founders([ONE, OTHER], 4, 1, {ONE: 1, OTHER: 2})
+FIRST, *FURTHER = FOUNDED.held_by(ONE)
+"""The groups of node 1."""
+FEWER = FOUNDED._replace(
+    version=1, groups=tuple((OTHER,) if group == FIRST else places for group, places in enumerate(FOUNDED.groups))
+)
+"""Node 1 is to hold the first one no more."""
+
+
+def holds(rules: PlacementRules, roster: Roster, life: int, *groups: int) -> None:
+    """Node 1, where it was at the founding, has ended a turn."""
+    held = [SimpleNamespace(number=number) for number in groups]
+    process: Any = SimpleNamespace(node_id=1, life=life, address=ONE, own_groups=lambda: held)
+    rules._is_one(roster, "node 1 knows")
+    rules._opens(process, roster)
+
+
+def test_a_node_that_starts_again_with_a_group_that_it_had_closed() -> None:
+    """What a node held at the first look of a life was taken for right."""
+    rules = PlacementRules()
+    holds(rules, FOUNDED, 1, FIRST, *FURTHER)
+    holds(rules, FEWER, 1, FIRST, *FURTHER)
+    holds(rules, FEWER, 2, FIRST, *FURTHER)
+    holds(rules, FEWER, 2, *FURTHER)
+    with pytest.raises(Violation, match=rf"places: node 1 opens groups \[{FIRST}\]"):
+        holds(rules, FEWER, 3, FIRST, *FURTHER)
+
+
+def test_a_node_may_start_again_with_a_group_that_was_given_to_it_in_the_turn_in_which_it_ended() -> None:
+    rules = PlacementRules()
+    holds(rules, FEWER, 1, *FURTHER)
+    rules._is_one(FOUNDED._replace(version=2), "node 2 knows")
+    holds(rules, FEWER._replace(version=3), 2, FIRST, *FURTHER)
+
+
+def test_a_node_that_was_let_go_opens_groups_of_the_place_that_another_has_at_its_address() -> None:
+    rules, roster = PlacementRules(), FOUNDED.without_node(ONE, 1).moved(2, ONE)
+    assert roster.left == (1,)
+    holds(rules, roster, 1)
+    with pytest.raises(Violation, match="places: node 1 opens groups"):
+        holds(rules, roster, 1, FIRST)

@@ -28,6 +28,7 @@ BY_CHECKER = {
     "a member let go for one that has died since it was promoted": ("voters",),
     "nodes that follow a roster that is not agreed on": ("roster",),
     "a node that takes the groups of the place where it is for its own": ("places",),
+    "a node that starts again with the groups that it has closed": ("places",),
 }
 """Which checker must see it, where that is sure; the others break a group in many ways at once."""
 

@@ -185,7 +185,9 @@ BOXES = """() => {
         return { left, right, top, bottom };
     };
     const cells = [...document.querySelectorAll(".jp-Cell")].map(box);
+    const code = [...document.querySelectorAll(".jp-CodeCell .cm-scroller")].filter((each) => each.checkVisibility());
     return { stage: box(document.querySelector(".zl-stage")), cells, height: innerHeight, width: innerWidth,
+        cut: code.map((each) => each.scrollWidth - each.clientWidth), code: code.map((each) => each.clientWidth),
         kill: box(document.querySelector(".zl-place-actions .zl-danger")),
         parts: [...document.querySelectorAll(".zl-stage-grid > .zl-place")].map(box) };
 }"""
@@ -223,6 +225,8 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
     assert now["stage"]["top"] >= 0
     assert now["stage"]["bottom"] <= now["height"]
     assert max(cell["right"] for cell in now["cells"]) <= now["stage"]["left"] + 1
+    assert max(now["cut"]) <= 1, "each line of code is in sight as a whole"
+    assert min(now["code"]) > 450, "and most of them in one piece"
     keep(visit, "stage")
 
     # Keys that are pressed on the stage are none of the notebook's; its edge can be moved by them.

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from bokeh.embed import file_html
+from bokeh.models import GlyphRenderer, VArea
 from bokeh.resources import INLINE
 
 from tests.waiting import wait_for
@@ -69,6 +70,23 @@ def test_bokeh_has_nothing_to_say(
             html = file_html(charts.static(theme), INLINE, "report")  # type: ignore[arg-type]
             assert "orders/s" in html
     assert caplog.records == []
+
+
+def test_areas_have_no_unknown_values(
+    cluster: FakeCluster, sampler: Sampler, charts: AllCharts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bokeh breaks a line at NaN, and draws an area across it as if it had seen what was there."""
+    busy(cluster, sampler)
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3_000 * MS)
+    busy(cluster, sampler)
+    found = charts.static("light").references()
+    areas = [each for each in found if isinstance(each, GlyphRenderer) and isinstance(each.glyph, VArea)]
+    tops = [each.data_source.data[each.glyph.y2] for each in areas if "t" in each.data_source.data]
+    assert len(tops) == 1
+    assert len(tops[0]) > 4
+    assert np.isfinite(tops[0]).all()
+    assert np.isnan(models(charts)["series"].data["acknowledged"]).any()
 
 
 def test_an_empty_chart_says_what_to_do(charts: AllCharts) -> None:
@@ -134,6 +152,28 @@ def test_a_burst_does_not_flatten_the_throughput(cluster: FakeCluster, sampler: 
     assert burst.x == sampler.ring.newest(("t",), 2)["t"][0]
     assert (burst.text_align, burst.x_offset) == ("right", -6), "it stands at the right edge, which would cut it off"
     assert burst.y < 0.4 * drawn["throughput_y"].end, "labels of marks stand above"
+
+
+def test_a_rate_that_was_measured_just_before_does_not_flatten_the_load(
+    cluster: FakeCluster, sampler: Sampler, charts: AllCharts
+) -> None:
+    """The first chapter asks what the machine can do, and begins a load of a tenth of it."""
+    for _ in range(5):
+        cluster.load(offered=6_000, acknowledged=6_000)
+        sampler.turn()
+    assert models(charts)["throughput_y"].end > 60_000, "a new rate is in sight at once"
+    for _ in range(12):
+        cluster.load(offered=500, acknowledged=500)
+        sampler.turn()
+    drawn = models(charts)
+    assert 5_000 < drawn["throughput_y"].end <= 10_000
+    assert drawn["throughput_burst"].text == "▲ 60k/s"
+    for _ in range(12):
+        cluster.load(offered=6_000, acknowledged=6_000)
+        sampler.turn()
+    cluster.load(offered=500, acknowledged=500)
+    sampler.turn()
+    assert models(charts)["throughput_y"].end > 60_000, "a rate that lasted is shown"
 
 
 def test_without_a_burst_nothing_is_cut_off(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:

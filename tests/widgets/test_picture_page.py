@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.waiting import wait_for
 from tests.widgets.browser import CHROMIUM
-from tests.widgets.fake_cluster import FakeCluster
+from tests.widgets.fake_cluster import MS, FakeCluster
 from tests.widgets.picture_rig import Rig
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.wire.fault_queries import LinkFault
@@ -114,6 +114,34 @@ def test_one_group_is_chosen_by_keys_alone_and_all_are_again(rig: Rig) -> None:
     rig.deliver()
     rig.turn(2)
     assert page.get_by_role("status").text_content() == "node0 leads 2 groups, node1 leads 1 group"
+
+
+def test_a_click_brings_the_messages_of_the_group_that_is_shown(rig: Rig) -> None:
+    """Another group is traced: by another picture, or by ``cluster.trace(group=0)``."""
+    page, traces = rig.page, rig.cluster.feed.traces
+    rig.publish = lambda: publish_held_groups(rig.cluster)
+    rig.turn(3)
+    button = page.locator(".zl-picture-foot button")
+    assert button.is_hidden(), "the picture of all groups shows those of any"
+    page.locator(".zl-picture-choice").select_option("1")
+    rig.deliver()
+    rig.turn(2)
+    assert button.inner_text() == "show messages of group 1"
+    assert "those of group 0 are sampled now" in str(button.get_attribute("title")), (
+        "where the words below have no room"
+    )
+    button.focus()
+    page.keyboard.press("Enter")
+    rig.deliver()
+    assert rig.picture._turns_to == 1
+    traces.turn_to(1)  # as is asked for in a thread of its own
+    rig.turn(2)
+    assert button.is_hidden()
+    assert "Samples of group 1's real frames travel" in page.inner_text(".zl-picture-foot")
+    page.locator(".zl-picture-choice").select_option("")
+    rig.deliver()
+    rig.turn(2)
+    assert button.is_hidden()
 
 
 def test_in_slow_motion_no_other_group_can_be_chosen(rig: Rig) -> None:
@@ -235,6 +263,26 @@ def test_the_last_ten_seconds_are_seen_again_in_slow_motion(rig: Rig) -> None:
     page.get_by_role("button", name="back to live").click()
     page.wait_for_function("() => document.querySelector('[data-node=node1]').dataset.look === 'dead'")
     assert page.get_by_text("REPLAY 1/10").is_hidden()
+
+
+def test_a_replay_does_not_show_what_was_not_seen(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page was hidden for some seconds: of them the picture would show what was before."""
+    page, real = rig.page, time.time_ns
+    rig.turn(3)
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 4_000 * MS)
+    rig.turn(3)
+    page.get_by_role("button", name="1/100", exact=True).click()
+    slider, node = page.get_by_label("moment of the replay"), page.locator("[data-node=node2]")
+    slider.fill("500")
+    page.get_by_text("s were not seen").wait_for()
+    page.wait_for_selector("[data-node=node2][data-look=unknown]")
+    assert "not known" in str(node.get_attribute("aria-label"))
+    assert page.inner_text(".zl-picture-summary") == "nothing is known of this moment"
+    page.get_by_role("button", name="go on").click()
+    page.wait_for_function("() => document.querySelector('[data-node=node2]').dataset.look === 'follower'")
+    assert "not seen" not in page.inner_text(".zl-replay-sign"), "at once, and not a hundred times slower"
+    page.get_by_role("button", name="back to live").click()
+    assert page.locator(".zl-unknown").count() == 0
 
 
 def test_a_page_that_missed_a_push_asks_for_all(rig: Rig) -> None:

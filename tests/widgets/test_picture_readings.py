@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from tests.widgets.fake_cluster import MS, FakeCluster, snapshot
@@ -455,7 +456,7 @@ def test_a_lost_message_has_no_arrival_and_one_of_unknown_fate_is_not_told(
     cluster: FakeCluster, readings: PictureReadings
 ) -> None:
     old = time.monotonic_ns() - 2 * HOLD_NS
-    unknown = message(sent_ns=old, first_index=9)._replace(fate=Fate.UNKNOWN, received_ns=None)
+    unknown = msgspec.structs.replace(message(sent_ns=old, first_index=9), fate=Fate.UNKNOWN, received_ns=None)
     stranger = message(sent_ns=old, to=77, first_index=9)
     cluster.feed.traces._tell([message(sent_ns=old, first_index=9, lost=True), unknown, stranger])
     (row,) = told(readings)

@@ -249,6 +249,14 @@ def test_a_replay_begins_shortly_before_the_first_thing_that_happened(js: JavaSc
     assert js("lastMark(marks, 3_500)", marks=marks) == ""
 
 
+def test_a_replay_knows_what_was_not_seen(js: JavaScript) -> None:
+    """While a page is hidden no rows are made, and what it shows afterwards has a hole."""
+    times = [0.0, 100.0, 600.0, 700.0, 3_900.0, 4_000.0]
+    inside = {at: js("gapAt(times, at)", times=times, at=at) for at in (-5, 50, 400, 700, 701, 3_899, 3_900, 9_000)}
+    assert {at for at, gap in inside.items() if gap} == {701, 3_899}, "a slow page has two rows a second"
+    assert inside[701] == inside[3_899] == [700, 3_900]
+
+
 def test_a_replay_shows_a_table_as_it_was(js: JavaScript) -> None:
     versions = [[100, "whole"], [200, "cut"]]
     assert [js("versionAt(versions, at)", versions=versions, at=at) for at in (50, 150, 250)] == [

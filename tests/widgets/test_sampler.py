@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import threading
 import time
 from typing import cast
 
+import numpy as np
 import pytest
 
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
 from zmqlab.widgets.marks import clock_ms
-from zmqlab.widgets.readings import STALE_S
-from zmqlab.widgets.sampler import Sampler
+from zmqlab.widgets.readings import COLUMNS, MAX_SLOTS, STALE_S
+from zmqlab.widgets.sampler import Sampler, _sweep_once, sampler_of
 
 
 def newest(sampler: Sampler, *names: str) -> list[float]:
@@ -29,6 +31,19 @@ def test_rates_of_a_load(cluster: FakeCluster, sampler: Sampler) -> None:
     assert newest(sampler, "offered", "acknowledged") == pytest.approx([1_000, 750])
     sampler.turn()
     assert newest(sampler, "offered") == pytest.approx([1_000]), "nothing came in this turn: as before"
+
+
+def test_the_first_sampler_looks_for_garbage_before_figures_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some seconds later Python would, and all figures stood still for 0.1 s."""
+    monkeypatch.setattr(Sampler, "start", lambda self: self)
+    swept: list[int] = []
+    monkeypatch.setattr(gc, "collect", lambda: swept.append(1))
+    _sweep_once.cache_clear()
+    for _ in range(2):
+        cluster = FakeCluster()
+        sampler_of(cast(Cluster, cluster)).close()
+        cluster.stop()
+    assert swept == [1]
 
 
 def test_news_is_told_before_the_next_row_is_due(cluster: FakeCluster) -> None:
@@ -71,9 +86,66 @@ def test_a_load_that_falls_silent_is_over(
     monkeypatch.setattr(time, "monotonic", lambda: real() + 2 * STALE_S)
     sampler.turn()
     assert sampler.load is None
-    offered, p50 = newest(sampler, "offered", "p50")
-    assert offered == 0
+    offered, acknowledged, p50 = newest(sampler, "offered", "acknowledged", "p50")
+    assert math.isnan(offered), "it may have ended, or hang: what it offers is not known"
+    assert math.isnan(acknowledged)
     assert math.isnan(p50)
+    assert newest(sampler, "offered_area") == [0]
+
+
+def test_a_load_that_has_ended_offers_nothing(cluster: FakeCluster, sampler: Sampler) -> None:
+    """At once: rows in which nothing has come repeat the one before, and would claim its rate for a while."""
+    cluster.load(pid=1)
+    cluster.load(pid=2)
+    cluster.load(pid=1, state="ended")
+    sampler.turn()
+    sampler.turn()
+    (offered,) = newest(sampler, "offered")
+    assert offered > 0, "the other one works"
+    cluster.load(pid=2, state="ended")
+    sampler.turn()
+    sampler.turn()
+    assert newest(sampler, "offered", "acknowledged") == [0, 0]
+
+
+def test_a_load_that_was_killed_is_forgotten_by_the_next_one(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.load(pid=1)
+    sampler.turn()
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + 2 * STALE_S)
+    cluster.load(pid=2)
+    cluster.load(pid=2, state="ended")
+    sampler.turn()
+    sampler.turn()
+    assert newest(sampler, "offered") == [0]
+
+
+def test_nothing_is_known_of_a_time_without_rows(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine slept, or its cores were busy with something else."""
+    cluster.load(offered=100, acknowledged=100)
+    sampler.turn()
+    cluster.load(offered=100, acknowledged=100)
+    sampler.turn()
+    assert sampler.ring.total == 2, "rows that follow each other have no gap between them"
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3_000 * MS)
+    cluster.load(offered=100, acknowledged=100)
+    sampler.turn()
+    rows = sampler.ring.newest(COLUMNS)
+    _, before, *edges, after = rows["t"]
+    assert edges == [before, after], "the gap is as long as the time that was missed"
+    areas = {name for name, values in rows.items() if (values[2:4] == 0).all()}
+    assert areas == {
+        "offered_area",
+        *(f"{side}{slot}" for side in ("lead_low", "lead_top") for slot in range(MAX_SLOTS)),
+    }
+    lines = {name for name in rows if name not in areas | {"t"}}
+    assert all(np.isnan(rows[name][2:4]).all() for name in lines), "a line breaks"
+    assert rows["acknowledged"][[1, 4]].tolist() == pytest.approx([1_000, 1_000])
 
 
 def test_orders_of_each_node(cluster: FakeCluster, sampler: Sampler) -> None:

@@ -31,7 +31,7 @@ def grade(
     """
     from zmqlab.course.grading import grade_as_dict, grade_file
     from zmqlab.course.labs import LABS, find_lab
-    from zmqlab.runs.page_shell import write_page
+    from zmqlab.runs.page_shell import expect_page, write_page
 
     if not lab:
         typer.echo("\n".join(f"{each.number}  {each.name:8}{each.asks}" for each in LABS))
@@ -39,6 +39,8 @@ def grade(
     find_lab(lab)
     if solution is None:
         raise SettingsError(f"name the file with your code, as in zmqlab grade {lab} my_{lab}.py")
+    if picture is not None:
+        expect_page(picture)
     with _bar() as report:
         made = grade_file(lab, solution, report)
     if as_json:

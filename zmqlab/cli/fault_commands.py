@@ -49,24 +49,34 @@ if TYPE_CHECKING:
     from zmqlab.sim.plan import SimSettings
 
 FOCUSES = "figure-8, members, ahead, snapshots, crashes, reads, moves, forwards, sessions or outage."
+JOBS_MAX = 1_024
+"""More processes than the largest machine has cores."""
+TRACE_OPTION = typer.Option(None, "--trace", help="Write all events of the run there, as JSON.", metavar="FILE")
+PICTURE_OPTION = typer.Option(None, "--picture", help="Draw who sent what to whom, as a page.", metavar="FILE")
 NONE: frozenset[Any] = frozenset()
 """Events of the cluster that are told beside the story of a scenario, which tells them itself."""
 
 
 def sim(
-    seed: int = typer.Option(1, "--seed", help="The run to replay, with its story."),
-    runs: int = typer.Option(0, "--runs", min=0, help="Try so many seeds instead, on all cores."),
-    first_seed: int = typer.Option(1, "--first-seed", help="Where --runs begins."),
-    nodes: int = typer.Option(0, "--nodes", help="How many nodes; by default each seed decides."),
-    faults_ms: int = typer.Option(0, "--faults-ms", min=0, help="How long faults strike; by default the seed decides."),
+    seed: int = typer.Option(1, "--seed", min=0, help="The run to replay, with its story."),
+    runs: int | None = typer.Option(None, "--runs", min=1, help="Try so many seeds instead, on all cores."),
+    first_seed: int | None = typer.Option(None, "--first-seed", min=0, help="Where --runs begins.", show_default="1"),
+    nodes: int | None = typer.Option(
+        None, "--nodes", min=1, max=9, help="How many nodes; by default each seed decides."
+    ),
+    faults_ms: int | None = typer.Option(
+        None, "--faults-ms", min=1, help="How long faults strike; by default the seed decides."
+    ),
     focus: str = typer.Option("", "--focus", help="Aim at one kind of bug: " + FOCUSES),
     shards: bool = typer.Option(False, "--shards", help="Every run has several groups."),
     replication: str = REPLICATION_OPTION,
-    jobs: int = typer.Option(0, "--jobs", min=0, help="Processes for --runs; by default one for each core."),
-    trace: str = typer.Option("", "--trace", help="Write all events of the run there, as JSON.", metavar="FILE"),
-    picture: str = typer.Option("", "--picture", help="Draw who sent what to whom, as a page.", metavar="FILE"),
-    window: str = typer.Option(
-        "",
+    jobs: int | None = typer.Option(
+        None, "--jobs", min=1, max=JOBS_MAX, help="Processes for --runs; by default one for each core."
+    ),
+    trace: Path | None = TRACE_OPTION,
+    picture: Path | None = PICTURE_OPTION,
+    window: str | None = typer.Option(
+        None,
         "--window",
         help="What --picture shows, in virtual milliseconds.",
         metavar="FROM-TO",
@@ -78,27 +88,35 @@ def sim(
     The nodes' code is the real one; a seed is always the same run. Without --runs one seed is replayed and told. The
     exit status is 1 if a promise was broken, and then the seed that breaks it is printed.
     """
+    if window is not None and picture is None:
+        raise SettingsError("--window is what --picture FILE shows: name a file, too")
+    if runs is None and (first_seed is not None or jobs is not None):
+        raise SettingsError("--first-seed and --jobs are of many runs: say how many with --runs, or name one --seed")
+    if runs is not None and (trace is not None or picture is not None):
+        raise SettingsError("--trace and --picture are of one run: leave --runs away, and name its --seed")
     from zmqlab.sim.__main__ import replay
     from zmqlab.sim.plan import SimSettings
 
-    settings = SimSettings(nodes=nodes, faults_ms=faults_ms, focus=focus, shards=shards, replication=replication)
-    if not runs:
-        show = _drawer(Path(picture), window) if picture else None
-        return replay(seed, settings, Path(trace) if trace else None, show)
-    if trace or picture:
-        raise SettingsError("--trace and --picture are of one run: leave --runs away, and name its --seed")
-    return _try_many(first_seed, runs, settings, jobs)
+    settings = SimSettings(
+        nodes=nodes or 0, faults_ms=faults_ms or 0, focus=focus, shards=shards, replication=replication
+    )
+    if runs is not None:
+        return _try_many(1 if first_seed is None else first_seed, runs, settings, jobs or 0)
+    return replay(seed, settings, trace, None if picture is None else _drawer(picture, window))
 
 
-def _drawer(picture: Path, window: str) -> Callable[[dict[str, Any]], None]:
-    """Writes the diagram of a run to ``picture``."""
+def _drawer(picture: Path, window: str | None) -> Callable[[dict[str, Any]], None]:
+    """Writes the diagram of a run to ``picture``. Raises SettingsError if nothing can be written there."""
     from zmqlab.runs.lamport import diagram_page
-    from zmqlab.runs.page_shell import write_page
+    from zmqlab.runs.page_shell import expect_page, write_page
 
-    ends = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)-(\d{1,9}(?:\.\d+)?)", window)
-    if window and not ends:
-        raise SettingsError(f"--window is {window!r}: write two times in milliseconds, as in 120-180")
+    ends = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)-(\d{1,9}(?:\.\d+)?)", window or "")
     chosen = (float(ends[1]), float(ends[2])) if ends else None
+    if window is not None and (chosen is None or chosen[0] >= chosen[1]):
+        raise SettingsError(
+            f"--window is {window!r}: write two times in milliseconds, the earlier first, as in 120-180"
+        )
+    expect_page(picture)
     return lambda trace: print(f"picture: {write_page(picture, diagram_page(trace, chosen))}")
 
 

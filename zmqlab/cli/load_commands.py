@@ -20,7 +20,7 @@ from zmqlab.cli.output import (
 )
 from zmqlab.endpoints import is_loopback
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, SettingsError
-from zmqlab.settings import DEFAULT_REPLICATION, parse_duration, parse_rate
+from zmqlab.settings import DEFAULT_REPLICATION, parse_duration, parse_rate, require_writable
 from zmqlab.wording import counted
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ def _expect_room(folder: Path | None) -> Path | None:
     return folder
 
 
+def _expect_history(file: Path | None) -> Path | None:
+    """The same for the file of all operations."""
+    if file is not None:
+        require_writable("--history", file)
+    return file
+
+
 KEEP_OPTION = typer.Option(
     None,
     "--keep",
@@ -91,7 +98,13 @@ ACK_OPTION = typer.Option(
 GENERATORS_OPTION = typer.Option(
     1, "--generators", min=1, help="How many processes make the load, each an equal share of it."
 )
-HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
+HISTORY_OPTION = typer.Option(
+    None,
+    "--history",
+    callback=_expect_history,
+    help="Write all operations there, one JSON line each.",
+    metavar="FILE",
+)
 TRACED_S = 3_600.0
 """Until the process ends, or for an hour."""
 

@@ -27,9 +27,11 @@ HEARD_S = 2.0
 def trace(
     nodes: str | None = NODES_OPTION,
     keys: Path | None = KEYS_OPTION,
-    share: float = typer.Option(1.0, "--share", help="Of the requests, from 0 to 1; 0.01 costs hardly anything."),
+    share: float = typer.Option(
+        1.0, "--share", min=0, max=1, help="Of the requests, from 0 to 1; 0.01 costs hardly anything."
+    ),
     duration: str = typer.Option("5s", "--duration", help="How long to trace, as in 5s or 2m."),
-    group: int = typer.Option(0, "--group", help="Which Raft group, of a cluster with shards; one at a time."),
+    group: int = typer.Option(0, "--group", min=0, help="Which Raft group, of a cluster with shards; one at a time."),
     out: Path = OUT_OPTION,
 ) -> int:
     """Trace running nodes, and draw the slowest order and each election of that time, from their real frames.
@@ -39,9 +41,10 @@ def trace(
     endpoints, seconds = node_list(nodes, keys), parse_duration(duration)
     from zmqlab.lab.feed import MetricsFeed
     from zmqlab.lab.trace_leases import trace as ask_for_traces
-    from zmqlab.runs.page_shell import write_page
+    from zmqlab.runs.page_shell import expect_page, write_page
     from zmqlab.runs.trace_diagrams import Diagram, diagrams_page
 
+    expect_page(out)
     with MetricsFeed() as feed:
         _listen(feed, endpoints)
         traces = ask_for_traces(feed, share, seconds, group=group)

@@ -1,8 +1,9 @@
 """Questions to nodes: one query and its answer, or the same query to many nodes at once.
 
 Every call opens its own DEALER sockets and closes them again. Questions are rare, and threads must not share a socket.
-A node that does not answer in time is missing from the result; only :func:`ask_one` raises, for a caller that needs
-that one node. Nor does an endpoint answer whose host is a name: callers look names up before
+A thread that asks several times a second hands its :class:`Lines` in: a connection costs it, and the node, more than a
+question. A node that does not answer in time is missing from the result; only :func:`ask_one` raises, for a caller that
+needs that one node. Nor does an endpoint answer whose host is a name: callers look names up before
 (:func:`zmqlab.names.known_endpoints`), and what is still a name then has no address.
 
 *Shards.* A question is for one Raft group, by default for group 0. Without shards there is no other.
@@ -47,15 +48,60 @@ def new_nonce() -> int:
     return secrets.randbits(63)
 
 
-def ask_one(endpoint: str, query: control.Query, answer_type: type[A], timeout_s: float = 2.0, group: int = 0) -> A:
-    """The answer of the node that listens for clients at ``endpoint``.
+class Lines:
+    """Connections to nodes that are kept from one question to the next. One thread at a time may use them.
+
+    A connection is kept as long as each question on it is answered in time. So no late answer waits in one, and a node
+    that has gone is not called again and again in vain.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: dict[str, net.Socket] = {}
+        """By endpoint."""
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    def take(self, endpoint: str) -> net.Socket:
+        """The connection to a node, or a new one; nobody else has it until :meth:`give_back`.
+
+        Raises:
+            RequestError: this process has no file descriptor left.
+        """
+        kept = self._sockets.pop(endpoint, None)
+        return _connect(net.shared_context(), endpoint) if kept is None else kept
+
+    def give_back(self, endpoint: str, socket: net.Socket) -> None:
+        """Keep a connection on which all questions were answered."""
+        assert endpoint not in self._sockets, f"two connections to {endpoint}"
+        self._sockets[endpoint] = socket
+
+    def keep(self, endpoints: Iterable[str]) -> None:
+        """Close the connections to all other nodes: libzmq would try for ever to reach one that has ended."""
+        for endpoint in self._sockets.keys() - set(numeric(endpoints)):
+            self._sockets.pop(endpoint).close(0)
+
+    def close(self) -> None:
+        """Close them all; a later question opens a new one."""
+        self.keep(())
+
+
+def ask_one(
+    endpoint: str,
+    query: control.Query,
+    answer_type: type[A],
+    timeout_s: float = 2.0,
+    group: int = 0,
+    lines: Lines | None = None,
+) -> A:
+    """The answer of the node that listens for clients at ``endpoint``; the arguments are as in :func:`ask_all`.
 
     Raises:
         RequestTimeout: nothing came in time; NotLetIn if the keys are the reason.
         NoLeader: the node knows of no leader, and the question needs one.
         RequestRefused: the node said no; the message carries its reason.
     """
-    answer = ask_all([endpoint], lambda _: query, timeout_s, group=group).get(endpoint)
+    answer = ask_all([endpoint], lambda _: query, timeout_s, group=group, lines=lines).get(endpoint)
     if answer is None:
         raise silence_of([endpoint], f"{endpoint} did not answer within {timeout_s:g} s: is that node running?")
     return expect(answer, answer_type, endpoint)
@@ -113,6 +159,7 @@ def ask_all(
     timeout_s: float = 2.0,
     enough: Callable[[dict[str, control.Answer]], bool] | None = None,
     group: int = 0,
+    lines: Lines | None = None,
 ) -> dict[str, control.Answer]:
     """The answers of several nodes, by endpoint.
 
@@ -122,11 +169,12 @@ def ask_all(
         timeout_s: how long to wait; the call returns earlier when all have answered.
         enough: looked at after each answer; True ends the waiting.
         group: the Raft group that is asked about.
+        lines: what connections to use, and to keep for the next question; None: new ones, which are closed.
 
     Raises:
         RequestError: this process has no file descriptor left to ask with.
     """
-    context = net.shared_context()
+    own = Lines() if lines is None else lines
     poller = zmq.Poller()
     asked: dict[net.Socket, tuple[str, int]] = {}
     answers: dict[str, control.Answer] = {}
@@ -134,7 +182,7 @@ def ask_all(
     try:
         for endpoint in dict.fromkeys(numeric(endpoints)):
             query = make_query(endpoint)
-            socket = _connect(context, endpoint)
+            socket = own.take(endpoint)
             asked[socket] = (endpoint, query.nonce)
             poller.register(socket, zmq.POLLIN)
             with contextlib.suppress(zmq.Again):  # a connection that was refused by now has no queue any more
@@ -149,8 +197,11 @@ def ask_all(
                 if answer is not None and answer.nonce == nonce:
                     answers[endpoint] = answer
     finally:
-        for socket in asked:
-            socket.close(0)
+        for socket, (endpoint, _) in asked.items():
+            if lines is not None and endpoint in answers:
+                lines.give_back(endpoint, socket)
+            else:
+                socket.close(0)
     return answers
 
 

@@ -219,15 +219,20 @@ class Answers:
         if query.name and not is_node_name(query.name):
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.name[:40]!r} is no name of a node")
         self._end_lives()
-        if self._is_late(query, leaves=False) or self._is_over(query):
+        is_late = self._is_late(query, leaves=False)
+        if is_late or self._is_over(query):
             said = "that node has been started again since, or was let go: start it again to have it back"
-            return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)
+            is_told = not is_late and self._following is None  # with shards the roster tells it
+            return ErrorAnswer(query.nonce, ErrorCode.LET_GO if is_told else ErrorCode.REFUSED, said)
         if query.name:
             self._peers.note_name(query.node_id, query.name)
         self._peers.note_address(query.node_id, address)
-        change = self._following.admit(query.node_id, address) if self._following is not None else None
+        change, elsewhere = None, self._peers.elsewhere
+        if self._following is not None:
+            change = self._following.admit(query.node_id, address)
+            elsewhere |= self._following.elsewhere(address)
         if change is None:
-            change = self._replica.replication.add_member(query.node_id, address, self._peers.elsewhere)
+            change = self._replica.replication.add_member(query.node_id, address, elsewhere)
         return self._outcome(query.nonce, change)
 
     def _remove(self, query: RemoveMemberQuery) -> Answer:

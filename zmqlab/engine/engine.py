@@ -252,9 +252,8 @@ class Engine:
             if self._first_start is not None:
                 self._first_start.take(address, answer)
                 return
-            if self.hosting is not None:
-                self.hosting.take(address, answer)
-            if number in self.groups:
+            counts = self.hosting is None or self.hosting.take(address, answer)
+            if counts and number in self.groups:
                 self._group(number).on_answer(address, answer)
         except FrameError as error:
             self._effects.note(f"bad answer from {address}: {error}", is_warning=True)

@@ -241,7 +241,11 @@ class JoiningCluster(FirstStart):
 
         ``known``: base endpoints of nodes that this node knows of otherwise; they are asked, too.
         """
-        self._named = tuple(dict.fromkeys((*self._named, *known)))
+        told = self.roster.places if self.roster is not None else ()
+        self._named = tuple(dict.fromkeys((*self._first_named, *told, *known)))
+        for address in [at for at, name in self._asked.items() if name not in self._named and at not in self.callers]:
+            del self._asked[address]  # a node that has left, or has moved
+            self._effects.hang_up(address)
         rounds = self._rounds
         super().tick()
         if self._rounds > rounds:
@@ -277,7 +281,6 @@ class JoiningCluster(FirstStart):
                     tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders)
                 )
                 self.roster = roster
-                self._named = tuple(dict.fromkeys((*self._first_named, *roster.places)))
             if not self._known_as and self.own_id in self.founders.members:
                 self._decide(self.founders)
                 return

@@ -88,7 +88,9 @@ class Hosting:
         """Group -> the version of the roster by which it looks for its members."""
         self._ticks = 0
         self._answered_at = 0
-        """The tick of the last answer, or when a group had a leader last."""
+        """The tick of the last answer of a node of this cluster, or when a group had a leader last."""
+        self._strangers: set[str] = set()
+        """Addresses at which nodes of other clusters have answered last."""
         self._is_closing = False
 
     def _make_joining(self) -> JoiningCluster:
@@ -114,15 +116,20 @@ class Hosting:
         """What a group is told; ``seeds``: nodes that may know it."""
         return Company(size, briefs, self.hosted.founders.addresses, self.placing, seeds)
 
-    def take(self, address: str, answer: control.Answer) -> None:
-        """An answer from the node at ``address``."""
-        self._answered_at = self._ticks
+    def take(self, address: str, answer: control.Answer) -> bool:
+        """An answer from the node at ``address``. Returns whether it counts: that node is of no other cluster."""
         if isinstance(answer, control.StatusAnswer):
-            self.placing.hear_status(answer.status)
+            self._strangers.discard(address)
+            if not self.placing.hear_status(answer.status):
+                self._strangers.add(address)
+        if address in self._strangers:
+            return False
+        self._answered_at = self._ticks
         if self._joining is not None:
             self._joining.take(address, answer)
         if self._departing is not None:
             self._departing.take(address, answer)
+        return True
 
     def tick(self, now_ns: int) -> None:
         """Learn, tell, and follow; see the module."""

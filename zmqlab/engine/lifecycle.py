@@ -33,6 +33,8 @@ SILENT_TIMEOUTS = 2.5
 STANDING_TIMEOUTS = 15
 """In election time-outs, until a node that no leader has reached asks whether it is a member still: 3 s. An election
 takes two or three of them."""
+REFUSALS = (control.ErrorCode.REFUSED, control.ErrorCode.LET_GO)
+"""What the log tells of, once for each message."""
 
 
 class Asker:
@@ -114,7 +116,7 @@ class Asker:
             self._give_up = True
             return
         self.answer = answer
-        if isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.REFUSED:
+        if isinstance(answer, control.ErrorAnswer) and answer.code in REFUSALS:
             self._note_refusal(answer.message)
 
     def _note_refusal(self, message: str) -> None:
@@ -157,7 +159,8 @@ class Joining:
     log that came in since the start says so; that costs a member that was only restarted one question. The leader
     learns by it that a late question of an earlier life, to be let go, does not count any more. (Being a learner is not
     enough: a slow one may have to make room for another.) It does not begin again in this process if the node is
-    removed later.
+    removed later. It ends, too, with the leader's word that the node was let go since it was started: only the node
+    itself can know that when another one leads.
     """
 
     def __init__(
@@ -226,6 +229,12 @@ class Joining:
         """Whether the leader has said that this node votes, where it is."""
         return isinstance(self._asker.answer, control.OkAnswer)
 
+    @property
+    def _is_let_go(self) -> bool:
+        """Whether the leader has said that a person has let this node go since it was started."""
+        answer = self._asker.answer
+        return isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.LET_GO
+
     def close(self) -> None:
         """Ask no more."""
         self._asker.close()
@@ -245,6 +254,7 @@ class Joining:
         if self.is_told or in_for_sure:
             self.was_in = True
         wanted = (is_member and not is_here) or (bool(self._seeds) and not self.was_in)
+        wanted = wanted and not self._is_let_go
         self._no_reason_in = None if wanted else configuration
         return wanted
 

@@ -116,11 +116,19 @@ class Placing:
             raise FrameError(f"{news.sender:#x} tells the roster of another cluster")
         self.learn(news.roster)
 
-    def hear_status(self, status: NodeStatus) -> None:
+    def hear_status(self, status: NodeStatus) -> bool:
         """A node that was asked for its status tells. A node that was away while others came and went may be unknown to
-        those that tell of themselves; it asks for statuses when it hears no leader."""
-        if status.roster and _number_of(status.founders) == self._cluster:
+        those that tell of themselves; it asks for statuses when it hears no leader.
+
+        Returns whether it may be a node of this cluster. One that has not decided what it is tells no roster.
+        """
+        told, own = (status.cluster, status.shards), (self._settings.cluster, self._settings.shards)
+        if not status.roster or told != own:
+            return told == own
+        is_own = _number_of(status.founders) == self._cluster
+        if is_own:
             self.learn(Roster.decode(status.roster))
+        return is_own
 
     def tick(self) -> None:
         """Tell it when it is time. Version 0 is known to all."""
@@ -287,6 +295,11 @@ class Following:
         is_placed = address in self._placing.places_in(self._number)
         is_its_own = self._roster.place_of(node_id, address) == address
         return node_id in self._replication.configuration.members or (is_placed and is_its_own)
+
+    def elsewhere(self, address: str) -> frozenset[int]:
+        """The members that have their place at another address by the roster, whatever the group's log says."""
+        members = self._replication.configuration.members
+        return frozenset(each for each in members if self._roster.address_of(each) not in ("", address))
 
     def release(self, node_id: int, address: str, asks_itself: bool) -> Change | None:
         """The member ``node_id`` is to be removed, or, with an ``address``, to leave the cluster.

@@ -48,14 +48,17 @@ class LogPiece(NamedTuple):
     entries: Sequence[LogEntry]
 
 
-def ask_for_log(endpoint: str, from_index: int, max_bytes: int, timeout_s: float, group: int = 0) -> LogPiece:
-    """What a node has of its log from ``from_index`` on, as much as ``max_bytes`` hold.
+def ask_for_log(
+    endpoint: str, from_index: int, max_bytes: int, timeout_s: float, group: int = 0, lines: ask.Lines | None = None
+) -> LogPiece:
+    """What a node has of its log from ``from_index`` on, as much as ``max_bytes`` hold; ``lines`` as in
+    :func:`~zmqlab.client.ask.ask_all`.
 
     Raises:
         ZmqlabError: it does not answer, or refuses.
     """
     query = control.LogQuery(ask.new_nonce(), from_index=from_index, max_bytes=max_bytes)
-    answer = ask.ask_one(endpoint, query, control.LogAnswer, timeout_s, group)
+    answer = ask.ask_one(endpoint, query, control.LogAnswer, timeout_s, group, lines)
     return LogPiece(answer.first_index, [LogEntry(*entry) for entry in answer.entries])
 
 

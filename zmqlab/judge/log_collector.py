@@ -30,6 +30,7 @@ from functools import partial
 from itertools import accumulate
 from typing import NamedTuple, Protocol, overload
 
+from zmqlab.client.ask import Lines
 from zmqlab.errors import ZmqlabError
 from zmqlab.judge.evidence import ask_for_log
 from zmqlab.judge.replay import LogEntry
@@ -220,7 +221,10 @@ class LogCollector:
         self._poll_s = poll_s
         self._turn, self._more = 0, False  # "more": the last answer was so large that there is more
         self._first_of: dict[str, int] = {}  # endpoint -> the oldest entry that it has, as it last said
-        self._lock = threading.Lock()  # held while entries are taken in: by the thread, or by catch_up()
+        self._lock = (
+            threading.Lock()
+        )  # held while a node is asked and entries are taken in: by the thread, or catch_up()
+        self._lines = Lines()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="zmqlab-collector", daemon=True)
 
@@ -238,6 +242,8 @@ class LogCollector:
         self.stop_soon()
         if self._thread.is_alive():
             self._thread.join(10)
+        with self._lock:
+            self._lines.close()
 
     def close(self) -> None:
         """Stop reading, and forget the log."""
@@ -267,6 +273,7 @@ class LogCollector:
                     break
             for endpoint in endpoints:
                 self._pull(endpoint)
+            self._lines.close()
         return LogPrefix(self.log, max(0, min(last_index + 1, self.log.next_index) - self.log.first_index))
 
     def _run(self) -> None:
@@ -278,6 +285,7 @@ class LogCollector:
     def _look(self) -> bool:
         """Ask one node after the other, another one first each time, until one has news; False if none can have any."""
         endpoints = list(self._cluster.living_endpoints)
+        self._lines.keep(endpoints)
         self._turn += 1
         for offset in range(len(endpoints)):
             endpoint = endpoints[(self._turn + offset) % len(endpoints)]
@@ -299,7 +307,7 @@ class LogCollector:
             return False
         from_index = self.log.index_before_end(OVERLAP, PIECE_BYTES // 4)
         try:
-            piece = ask_for_log(endpoint, from_index, PIECE_BYTES, COLLECT_TIMEOUT_S, self._group)
+            piece = ask_for_log(endpoint, from_index, PIECE_BYTES, COLLECT_TIMEOUT_S, self._group, self._lines)
         except ZmqlabError:
             return False  # another node will answer, or this one later
         self._first_of[endpoint] = piece.first_index

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zmqlab.client import ask
@@ -20,7 +20,7 @@ from zmqlab.errors import RequestRefused, SettingsError
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.sampled_traces import Traces
 from zmqlab.settings import require_whole
-from zmqlab.wire.control import ErrorAnswer
+from zmqlab.wire.control import Answer, ErrorAnswer
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import RECORDS_PER_S, TraceQuery, check, threshold_of
 
@@ -65,6 +65,7 @@ class TraceLeases:
         """Until when each is wanted; monotonic clock, seconds."""
         self._asked: dict[tuple[Wish, str, int], float] = {}
         """(wish, node, its process) -> when it said yes last."""
+        self._lines = ask.Lines()
         self._told_s: dict[Wish, float] = {}
         """When the load clients were told last."""
         self._thread: threading.Thread | None = None
@@ -86,6 +87,7 @@ class TraceLeases:
             refusals = self._ask(wish)
             begin_now = self._traced(wish.group) - before
             if refusals and not any(asked == wish for asked, _, _ in self._asked):
+                self._hang_up()
                 name, why = next(iter(refusals.items()))
                 raise RequestRefused(f"{name} is not traced: {why}")
             if self._thread is None:
@@ -105,6 +107,7 @@ class TraceLeases:
                 self._follow_wishes()
                 if not self._wishes or self._feed.closed:
                     self._thread = None
+                    self._hang_up()
                     return
                 for wish in self._wishes:
                     self._ask(wish)
@@ -121,15 +124,15 @@ class TraceLeases:
         if now_s - self._told_s.get(wish, 0.0) >= RENEW_S:
             self._told_s[wish] = now_s
             self._feed.tell_load(wish.query())
+        heard = self._heard(wish.group).values()
+        self._lines.keep([status.client_endpoint for status in heard])
         due = {
             status.client_endpoint: status
-            for status in self._heard(wish.group).values()
+            for status in heard
             if now_s - self._asked.get((wish, status.name, status.pid), 0.0) >= RENEW_S
         }
         refusals = {}
-        for endpoint, answer in (
-            ask.ask_all(due, lambda _: wish.query(), ANSWER_S, group=wish.group).items() if due else ()
-        ):
+        for endpoint, answer in self._answers(list(due), wish, wish.query()).items():
             status = due[endpoint]
             if isinstance(answer, ErrorAnswer):
                 refusals[status.name] = answer.message
@@ -137,12 +140,23 @@ class TraceLeases:
                 self._asked[wish, status.name, status.pid] = now_s
         return refusals
 
+    def _answers(self, endpoints: Sequence[str], wish: Wish, query: TraceQuery) -> dict[str, Answer]:
+        if not endpoints:
+            return {}
+        return ask.ask_all(endpoints, lambda _: query, ANSWER_S, group=wish.group, lines=self._lines)
+
     def _end(self, wish: Wish) -> None:
         self._follow_wishes()
         self._feed.tell_load(wish.query(0.0))
         endpoints = [status.client_endpoint for status in self._heard(wish.group).values()]
-        ask.ask_all(endpoints, lambda _: wish.query(0.0), ANSWER_S, group=wish.group)
+        self._answers(endpoints, wish, wish.query(0.0))
         self._asked = {asked: at_s for asked, at_s in self._asked.items() if asked[0] != wish}
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close the connections, unless the thread goes on asking."""
+        if self._thread is None:
+            self._lines.close()
 
     def _heard(self, group: int) -> Mapping[str, NodeStatus]:
         """The nodes that hold the group, and publish."""

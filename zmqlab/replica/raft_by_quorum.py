@@ -25,7 +25,8 @@ elections explains.
   time-out, as for CheckQuorum.
 - *One member for an address.* A node whose disk was wiped is another member at the same address. The old member, whose
   votes are forgotten, is removed before the new one is added. A member may move to another address, also to one that
-  another member has just left: hosts that get new addresses may exchange them.
+  another member has just left: hosts that get new addresses may exchange them. Which of the two it is, the identity
+  says: a node that is no member comes in the place of one that is lost, and a member takes no other one's vote.
 - *Bounds.* Any process that can reach a node may ask for a membership, for a node that need not exist. So there is one
   learner at a time, which makes room for the next one if it stays silent, and there are at most :data:`MAX_MEMBERS`: a
   flood of such requests costs a few entries a minute.
@@ -199,9 +200,10 @@ class Members:
     def add(self, node_id: int, address: str, elsewhere: Collection[int] = ()) -> Change:
         """Take ``node_id`` in, first as a learner; DONE once it votes. A member that is somewhere else now has moved.
 
-        A member that had the address before and stays silent is removed: its place is taken. A member in
-        ``elsewhere``, which is known to be at another address by now, only loses its claim to this one; it will ask to
-        be moved itself.
+        A member that had the address before and stays silent is removed if ``node_id`` is no member: its place is
+        taken. If it is one, the two may have exchanged their addresses: the silent one gets that which ``node_id`` had,
+        and keeps its vote. A member in ``elsewhere``, which is known to be at another address by now, only loses its
+        claim to this one; it will ask to be moved itself.
         """
         raft = self._raft
         if raft.role is not LEADER:
@@ -214,7 +216,9 @@ class Members:
             raft.propose_configuration(configuration.with_address(holders[0], ""))
             return Change.UNDER_WAY
         if address and holders:
-            return Change.ADDRESS_TAKEN if self._is_in_reach(holders[0]) else self._make_room(holders[0])
+            return (
+                Change.ADDRESS_TAKEN if self._is_in_reach(holders[0]) else self._replace(holders[0], node_id, address)
+            )
         if node_id not in configuration.members:
             return self._take_in(node_id, address)
         if dict(configuration.addresses).get(node_id, "") != address:
@@ -233,16 +237,28 @@ class Members:
         raft.propose_configuration(configuration.with_learner(node_id, address))
         return Change.UNDER_WAY
 
+    def _replace(self, holder: int, node_id: int, address: str) -> Change:
+        """The member ``holder`` has the ``address`` at which ``node_id`` is, and does not answer."""
+        raft, configuration = self._raft, self._raft.configuration
+        if node_id not in configuration.members:
+            return self._make_room(holder)
+        if self._is_silent(holder):
+            former = dict(configuration.addresses).get(node_id, "")
+            raft.propose_configuration(configuration.with_address(holder, former if former != address else ""))
+        return Change.UNDER_WAY
+
     def _make_room(self, member: int) -> Change:
-        """Remove a member that is in the way of another, once it has said nothing for long enough.
+        """Remove a member that is in the way of another, once it has said nothing for long enough."""
+        return self.remove(member, Change.UNDER_WAY) if self._is_silent(member) else Change.UNDER_WAY
+
+    def _is_silent(self, member: int) -> bool:
+        """Whether another member has said nothing for so long that it may be taken for lost.
 
         To a leader that has just been elected, its election counts as a word: it does not know the living yet.
         """
         raft = self._raft
         timeouts = SILENT_LEARNER_TIMEOUTS if member in raft.configuration.learners else SILENT_VOTER_TIMEOUTS
-        if raft.ticks - raft.progress[member].heard_at <= timeouts * raft.settings.election_ticks:
-            return Change.UNDER_WAY
-        return self.remove(member, Change.UNDER_WAY)
+        return raft.ticks - raft.progress[member].heard_at > timeouts * raft.settings.election_ticks
 
     def remove(self, node_id: int, done: Change = Change.DONE) -> Change:
         """Let ``node_id`` go; ``done`` once the group is without it."""

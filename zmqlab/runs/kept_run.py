@@ -63,6 +63,8 @@ FORMAT = 1
 ABOUT = "run.json"
 RUNS = "runs"
 """The folder in which runs are kept and looked for if no other one is named."""
+ROOM_BYTES = 1_000_000
+"""Less than what a long run needs: a disk that has less is full."""
 MAX_NAMES = 1_000
 """Runs of one kind that can begin in one second."""
 WORD_LETTERS = 60
@@ -383,8 +385,12 @@ def _written_to(parent: Path, fill: Callable[[Path], None]) -> Iterator[Path]:
 
 
 def expect_room(parent: Path) -> None:
-    """Raise SettingsError if no run can be kept in ``parent``; it is made if it is missing."""
-    with _written_to(parent, lambda _: None):
+    """Raise SettingsError if no run can be kept in ``parent``, for want of room, too; it is made if it is missing."""
+
+    def fill(new: Path) -> None:
+        (new / "room").write_bytes(bytes(ROOM_BYTES))
+
+    with _written_to(parent, fill):
         pass
 
 

@@ -7,8 +7,10 @@ theme. A picture that is there in two widths (``w1040``, ``w700``) is shown in t
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from zmqlab.errors import SettingsError
 from zmqlab.runs.run_charts import STYLE, WIDTHS_PX, colours
 from zmqlab.settings import reason_of, require_path
 
+ROOM_BYTES = 100_000
+"""A page needs about as much; a disk that has less is full."""
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
 _WIDE, _NARROW = WIDTHS_PX
@@ -98,17 +102,38 @@ def page(title: str, body: str) -> str:
 def write_page(out: str | Path, text: str) -> Path:
     """Write a page in one step; it may be read by others as any file of this user may. Raises SettingsError."""
     path = require_path("out", out)
+    with _written_beside(path, text) as new:
+        new.replace(path)
+    return path
+
+
+def expect_page(out: str | Path) -> Path:
+    """``out``, where a page is to be written later; its folder is made if it is missing.
+
+    Raises:
+        SettingsError: no page can be written there: said before minutes of work end in that.
+    """
+    path = require_path("out", out)
+    with _written_beside(path, " " * ROOM_BYTES):
+        return path
+
+
+@contextlib.contextmanager
+def _written_beside(path: Path, text: str) -> Iterator[Path]:
+    """A new file in the folder of ``path``; if it is there at the end, it is removed. Raises SettingsError."""
     new: Path | None = None
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=".page-", dir=path.parent)
         new = Path(name)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        new.replace(path)
+        yield new
     except OSError as error:
+        raise SettingsError(f"the page can't be written to {path}: {reason_of(error)}. Name another file") from None
+    finally:
         if new is not None:
             with contextlib.suppress(OSError):
                 new.unlink()
-        raise SettingsError(f"the page can't be written to {path}: {reason_of(error)}. Name another file") from None
-    return path

@@ -1,19 +1,20 @@
 """What must hold while the nodes of a cluster with shards come and go: one roster, and no group short of voters.
 
 A node's *place* is where the roster has its identity, wherever it is. One that the roster does not know has its place
-where it is.
+where it is, and one that was let go has none.
 
 *One roster.* Each version has one content, whichever node knows it, and it is the one that group 0 has committed. When
 the first node knows it, it is on the disks of a majority.
 
-*No replica in another's place.* While it runs, a node opens only groups that the roster gives to its place. Two that
-exchange their addresses do not take over each other's groups.
+*No replica in another's place.* A node opens only groups that the roster gives to its place. Two that exchange their
+addresses do not take over each other's groups. One that starts again opens those that it held, and no others but what a
+version has given it since: what it has closed stays closed.
 
 *No group short of voters.* A voter that still has its journal is removed only if as many voters stay as the roster
 wants for the group. (One that has lost its journal is in the way of the one that comes to its place, and counts for
-nothing. One that has moved is taken for lost if another comes to where it was before the leader has heard of it; it
-comes back when it says where it is.) The roster may have changed just now, so that of the two newest versions the one
-that wants less counts.
+nothing. One that has moved is taken for lost if a node that is no member comes to where it was before the leader has
+heard of it; it comes back when it says where it is.) The roster may have changed just now, so that of the two newest
+versions the one that wants less counts.
 
 *No copy given up for a dead one.* A leader lets a voter go that still has its journal, and that the roster does not
 have in the group, wherever it is, only if all voters that the roster wants have answered it. One that has been silent
@@ -51,8 +52,8 @@ class PlacementRules:
         """(group, leader, term, voter) -> the leader's tick when it had stored that this one votes."""
         self._committed: list[Roster] = []
         """As group 0 has them, in order."""
-        self._holds: dict[int, tuple[int, set[int]]] = {}
-        """Node -> its life, and the groups that it held in it when its last turn was over."""
+        self._holds: dict[int, tuple[int, set[int], int]] = {}
+        """Node -> its life, the groups that it held in it when its last turn was over, and the version that it knew."""
 
     def knows(self, process: Process) -> None:
         """A node's turn is over."""
@@ -67,12 +68,16 @@ class PlacementRules:
 
     def _opens(self, process: Process, roster: Roster) -> None:
         held = {group.number for group in process.own_groups()}
-        life, before = self._holds.get(process.node_id, (0, held))
-        self._holds[process.node_id] = process.life, held
-        given = roster.held_by(_place(roster, process.node_id, process.address))
-        strange = sorted(held - before - set(given)) if life == process.life else []
-        if strange:
-            raise Violation(f"places: node {process.node_id} opens groups {strange}, and its place has {given}")
+        life, before, version = self._holds.get(process.node_id, (process.life, held, 0))
+        self._holds[process.node_id] = process.life, held, roster.version
+        if held <= before:
+            return
+        given = set(roster.held_by(_place(roster, process.node_id, process.address)))
+        if life != process.life:  # it may have ended in the turn in which it opened one
+            since = [each for each in self._known.values() if each.version >= version]
+            given.update(*(each.held_by(_place(each, process.node_id, process.address)) for each in since))
+        if strange := sorted(held - before - given):
+            raise Violation(f"places: node {process.node_id} opens groups {strange}, and its place has {sorted(given)}")
 
     def _is_agreed(self, roster: bytes) -> bool:
         causes = self.group_0.causes
@@ -120,5 +125,5 @@ class PlacementRules:
 
 
 def _place(roster: Roster, node_id: int, address: str) -> str:
-    """Of a node that is at ``address``."""
-    return roster.address_of(node_id) or address
+    """Of a node that is at ``address``; empty if it was let go."""
+    return roster.address_of(node_id) or ("" if node_id in roster.left else address)

@@ -119,4 +119,11 @@ SHARD_MUTATIONS = (
         120,
         SHARDS,
     ),
+    Mutation(
+        "a node that starts again with the groups that it has closed",
+        hosting.Hosting._store,
+        (("tuple(sorted(numbers))", "tuple(sorted({*numbers, *self.hosted.groups}))"),),
+        400,
+        SHARDS,
+    ),
 )

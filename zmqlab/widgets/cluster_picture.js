@@ -176,7 +176,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       history.note(name, message.now, value);
     }
     for (const [, property, value] of message.set) {
-      if (property === "caption") caption.textContent = caption.title = chooser.title = value;
+      if (property === "caption") caption.textContent = caption.title = chooser.title = sampling.title = value;
       if (property === "is_traced") sampling.hidden = value;
       if (property === "group" && value !== state.group) { state.group = value; travels = []; }
     }
@@ -257,14 +257,15 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   let described = "";
   function describe(seen) {
     const name = (slot) => seen.members.get(slot).name, bad = seen.links.filter((link) => link.there.bad || link.back.bad);
-    const key = JSON.stringify([seen.nodes.map((node) => [name(node.slot), node.look, node.term, node.leads]), bad, Boolean(state.replay), seen.ended, seen.group]);
+    const unknown = Boolean(state.replay?.gap);
+    const key = JSON.stringify([seen.nodes.map((node) => [name(node.slot), node.look, node.term, node.leads]), bad, Boolean(state.replay), unknown, seen.ended, seen.group]);
     if (key === described) return;
     described = key;
     for (const node of seen.nodes) {
       const made = nodeButtons.get(node.slot);
       if (!made) continue;
-      made.setAttribute("aria-label", wordsOfNode({ ...node, applied: 0, applied_lag: 0 }, name(node.slot)));
-      made.dataset.look = node.look;
+      made.setAttribute("aria-label", unknown ? `${name(node.slot)}, not known` : wordsOfNode({ ...node, applied: 0, applied_lag: 0 }, name(node.slot)));
+      made.dataset.look = unknown ? "unknown" : node.look;
       made.disabled = Boolean(state.replay) || seen.ended;
     }
     for (const link of seen.links) {
@@ -279,7 +280,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     const said = [wordsOfLeaders(seen.nodes, name, history.newest("groups").number.length),
       ...others.map((node) => `${name(node.slot)} ${node.look}`),
       wordsOfLinks(bad)].filter(Boolean);
-    summary.textContent = seen.ended ? "the cluster has stopped" : said.join(" · ");
+    summary.textContent = unknown ? "nothing is known of this moment" : seen.ended ? "the cluster has stopped" : said.join(" · ");
   }
 
   // -- the menu beside what was clicked --------------------------------------------------------------------------
@@ -398,7 +399,6 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       travels: schedule(messagesOf(frozen.streams.messages), slow) };
     el.classList.add("zl-replays");
     bar.hidden = sign.hidden = false;
-    sign.textContent = `REPLAY 1/${slow}`;
     closeMenu(false);
     arrange();
     tellReplay();
@@ -407,12 +407,18 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   function advance(now) {
     const { replay } = state;
     if (replay.playing) replay.at = Math.min(replay.to, replay.at + (now - replay.shownAt) / replay.slow);
+    const gap = gapAt(replay.streams.rows.t, replay.at);
+    if (replay.playing && gap) replay.at = gap[1];    // nothing is to be seen there
     if (replay.at >= replay.to) replay.playing = false;
     replay.shownAt = now;
     tellReplay();
   }
   function tellReplay() {
     const { replay } = state, ago = (kernelNow() - replay.at) / 1000, what = lastMark(versionAt(replay.versions.marks, Infinity) ?? EMPTY.marks, replay.at);
+    replay.gap = gapAt(replay.streams.rows.t, replay.at);
+    el.classList.toggle("zl-unknown", Boolean(replay.gap));
+    const shown = `REPLAY 1/${replay.slow}${replay.gap ? `: ${((replay.gap[1] - replay.gap[0]) / 1000).toFixed(1)} s were not seen` : ""}`;
+    if (sign.textContent !== shown) sign.textContent = shown;
     told.textContent = `Replay, ${replay.slow} times slower: ${((replay.at - replay.from) / 1000).toFixed(replay.slow > 10 ? 3 : 2)} s of ` +
       `${((replay.to - replay.from) / 1000).toFixed(0)} s, ${ago.toFixed(0)} s ago${what ? ` · ${what}` : ""}`;
     const text = replay.playing ? "❚❚ hold" : "▶ go on";
@@ -423,7 +429,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   function endReplay() {
     state.replay = null;
     bar.hidden = sign.hidden = true;
-    el.classList.remove("zl-replays");
+    el.classList.remove("zl-replays", "zl-unknown");
     for (const made of replayButtons) made.classList.remove("zl-now");
     travels = [];
     say("visible");                // during a long replay the kernel may have taken this page for gone

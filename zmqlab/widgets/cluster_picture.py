@@ -60,7 +60,7 @@ RECORDS_PER_S = 250
 begins, and the share of its requests does not fit yet."""
 IDLE_REQUESTS_PER_S = 20.0
 """Below, heartbeats are sampled, too. Under load a leader sends empty messages all the time."""
-SAMPLED = "Real processes. Samples of their real frames travel, slowed down."
+SAMPLED = "Real processes. Samples of real frames travel, slowed down."
 OF_GROUP = "Samples of group {group}'s real frames travel, slowed down; one group is sampled at a time."
 OF_OTHER = "No messages are shown: those of group {group} are sampled now, one group at a time."
 NOT_SAMPLED = "Real processes. Their frames are not sampled: {why}"

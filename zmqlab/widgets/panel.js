@@ -57,6 +57,11 @@ function popover(label, title) {
 const number = (value, digits = 0) => value === null || value === undefined ? "–" :
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
+const GIVE_UP_MS = 3_000;          // a click that an idle kernel has not begun to carry out by then is lost
+const STILL_PX = 6;                // a mouse at rest moves by less
+const TAP_MS = 350;                // after a tap on a screen the click may come so much later
+const RELEASES = ["pointerup", "pointercancel", "keyup", "blur"];
+
 // A panel. `build(tools)` makes its parts and returns `draw(state)`, which is called at each change of the state; its
 // `close()`, if it has one, is called at the end.
 function panel(build) {
@@ -75,10 +80,16 @@ function panel(build) {
         each.classList.toggle("zl-busy", now);
         each.disabled = now || each.zlDisabled === true || model.get("_beat") < 0;
       };
+      // A cell that runs keeps the kernel from hearing a click until its end. A button that looked free meanwhile would be
+      // clicked again, and then two leaders die.
+      const giveUp = (key) => {
+        if (waiting.has(key) && model.get("layout")?.widget_manager?.kernel?.status === "busy") setTimeout(giveUp, GIVE_UP_MS, key);
+        else if (waiting.delete(key)) showBusy();
+      };
       const send = (message, key) => {
         if (key) {
           waiting.set(key, true);
-          setTimeout(() => { waiting.delete(key); showBusy(); }, 3000);
+          setTimeout(giveUp, GIVE_UP_MS, key);
           showBusy();
         }
         try {
@@ -159,7 +170,30 @@ function panel(build) {
       const age = watchAge(model, el, () => !document.hidden && model.get("_beat") >= 0, teller);
       const draw = build({ model, el, age, button, faultButton, undoButton, sliders, send, forget, onAge });
       el.append(problem);
-      const show = () => draw(model.get("_state"));
+      // What happens between press and release must not cost a click. A button that is made anew gets none, so what is new
+      // waits for the release. Nor does one that has moved from under the mouse, with the page or with a line that has
+      // grown above it: where the mouse stood still, the button is clicked here.
+      let pressed = null, isLate = false;
+      const show = () => {
+        isLate = pressed !== null;
+        if (!isLate) draw(model.get("_state"));
+      };
+      const press = (event) => {
+        const made = event.target.closest("button");
+        pressed = made && !event.button && [undefined, " "].includes(event.key) ? { made, x: event.clientX, y: event.clientY, clicked: false } : null;
+      };
+      const release = (event) => {
+        const was = pressed, way = was && Math.hypot(event.clientX - was.x, event.clientY - was.y);
+        if (was) setTimeout(() => {
+          pressed = null;
+          if (event.type === "pointerup" && event.pointerType === "mouse" && way < STILL_PX && !was.clicked && was.made.isConnected) was.made.click();
+          if (isLate) show();
+        }, event.pointerType === "touch" ? TAP_MS : 0);      // the click comes right after the release, or after a tap
+      };
+      const noteClick = (event) => { if (pressed?.made.contains(event.target)) pressed.clicked = true; };
+      el.addEventListener("click", noteClick, true);
+      for (const each of ["pointerdown", "keydown"]) el.addEventListener(each, press);
+      for (const each of RELEASES) window.addEventListener(each, release);
       show();
       showProblem();
       model.on("change", age.hear);
@@ -186,6 +220,8 @@ function panel(build) {
       look();
       return () => {
         leave();
+        pressed = null;
+        for (const each of RELEASES) window.removeEventListener(each, release);
         draw.close?.();
         document.removeEventListener("visibilitychange", look);
         window.removeEventListener("pagehide", leave);

@@ -443,8 +443,8 @@ function drawBar(ctx, bar, { left, width, y, told, chips, narrow }, view) {
   }
   if (behind && (isStill || bar.look === "behind" || bar.applied < 0.6 * COMMIT_AT)) {
     ctx.font = `600 ${0.95 * em}px ${FONT}`;
-    const ends = COMMIT_AT * width - 0.6 * em - ctx.measureText(behind).width;
-    write(ctx, behind, left + Math.min(bar.applied * width + 0.5 * em, ends), middle,
+    const ends = COMMIT_AT * width - 0.6 * em - ctx.measureText(behind).width;    // below 0 where a bar is short
+    write(ctx, behind, left + Math.max(0.2 * em, Math.min(bar.applied * width + 0.5 * em, ends)), middle,
       { size: 0.95 * em, colour: theme.ink, weight: 600, align: "left", halo: theme.track });
   }
   const hash = hashes.get(bar.slot);

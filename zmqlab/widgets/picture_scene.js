@@ -19,6 +19,7 @@ const CRAWL_MAX_MS = 2_500;
 const LATE_MAX_MS = 2_500;        // a live message that would begin so late after its sending is left out
 const BREAK_MS = 650;             // how long the pieces of a lost one are seen
 const LOST_AT = 0.5;              // where on its way a lost message breaks off
+const ROWS_APART_MS = 1_000;      // rows come ten times a second, and twice to a slow page: none was made in a longer time
 const HEARD_MS = 100;             // a follower of a live leader hears it twice as often
 
 // -- where things stand ----------------------------------------------------------------------------------------------
@@ -140,6 +141,12 @@ function rowAt(times, at) {
     if (times[middle] <= at) low = middle + 1; else high = middle;
   }
   return Math.max(0, low - 1);
+}
+
+// The time without rows in which a moment lies, as `[from, to]`; null: it lies in none. While a page is hidden, none come.
+function gapAt(times, at) {
+  const row = rowAt(times, at), [from, to] = [times[row], times[row + 1]];
+  return at > from && at < to && to - from > ROWS_APART_MS ? [from, to] : null;
 }
 
 function nodeAt(rows, row, slot) {

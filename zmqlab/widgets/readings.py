@@ -72,14 +72,20 @@ SERVICE_COLUMNS = tuple(f"service_{name}" for name in LATENCY_COLUMNS)
 NODE_COLUMNS = ("taken", "commit", "applied")
 """Of each slot, as in ``taken3``: orders/s from clients, and the entries by which its commit index and its applied
 index are behind."""
-IDLE = {"offered": 0.0, "acknowledged": 0.0}
+AREA = "offered_area"
+"""As ``offered``, and 0 where that is unknown: bokeh breaks a line at NaN, and draws an area across it."""
+IDLE = {"offered": 0.0, "acknowledged": 0.0, AREA: 0.0}
 """The load's columns while no load runs: nothing is offered, and latencies are unknown."""
+SILENT = {AREA: 0.0}
+"""The same while nothing is heard of a load that has not told its end: all is unknown."""
 COLUMNS = (
-    *("t", "offered", "acknowledged"),
+    *("t", "offered", "acknowledged", AREA),
     *LATENCY_COLUMNS,
     *SERVICE_COLUMNS,
     *(f"{name}{slot}" for name in (*NODE_COLUMNS, *LEAD_COLUMNS) for slot in range(MAX_SLOTS)),
 )
+GAP = SILENT | {f"{name}{slot}": 0.0 for name in ("lead_low", "lead_top") for slot in range(MAX_SLOTS)}
+"""A row of a time in which nothing was sampled: areas are as thin as can be, all else is unknown."""
 PERCENTS = (50.0, 99.0, 99.9)
 _EDGES_MS = np.array([bucket_high(index) for index in range(BUCKET_COUNT)]) / NS_PER_MS
 _NOTHING = (float("nan"),) * (len(PERCENTS) + 1)
@@ -324,6 +330,8 @@ class LoadReadings:
         """Snapshots that came since the last row. Appended to by the feed's thread, emptied by the sampler's."""
         self._heard_s = float("-inf")
         """When a row last took a snapshot, on the monotonic clock."""
+        self._at_work: set[int] = set()
+        """Processes of load clients that have not told their end; also those that have fallen silent."""
         self._row: dict[str, float] = IDLE
         self._response = MovingPercentiles(LATENCY_INTERVALS)
         self._service = MovingPercentiles(LATENCY_INTERVALS)
@@ -339,13 +347,16 @@ class LoadReadings:
         return newest if at_work else None
 
     def columns(self, now_s: float) -> dict[str, float]:
-        """The load's columns of a row; those of the row before if no snapshot has come meanwhile."""
+        """The load's columns of a row; those of the row before if no snapshot has come just now."""
         fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
+        is_silent = now_s - self._heard_s >= STALE_S
         if fresh:
+            if is_silent:
+                self._at_work.clear()
             self._heard_s = now_s
             self._take(fresh)
-        elif now_s - self._heard_s >= STALE_S:
-            self._row = IDLE
+        elif is_silent or not self._at_work:
+            self._row = SILENT if self._at_work else IDLE
             self._response.clear()
             self._service.clear()
         return self._row
@@ -353,11 +364,17 @@ class LoadReadings:
     def _take(self, fresh: Sequence[LoadMetrics]) -> None:
         self.frames.extend(fresh)
         for metrics in fresh:
+            if metrics.state == "ended":
+                self._at_work.discard(metrics.pid)
+            else:
+                self._at_work.add(metrics.pid)
             self._response.add(metrics.response_time, metrics.response_time_max_ns)
             self._service.add(metrics.service_time, metrics.service_time_max_ns)
             self._note_silence(metrics)
+        rates = rates_of(fresh)
         self._row = {
-            **rates_of(fresh),
+            **rates,
+            AREA: rates["offered"],
             **dict(zip(LATENCY_COLUMNS, self._response.figures_ms(), strict=True)),
             **dict(zip(SERVICE_COLUMNS, self._service.figures_ms(), strict=True)),
         }

@@ -2,7 +2,9 @@
 
 Each turn adds one row to a :class:`~zmqlab.widgets.readings.Ring`: what the load clients offered and got acknowledged,
 their latencies over the last second, and for every node the orders that it took and how far it is behind
-(:mod:`~zmqlab.widgets.readings`). Beside the rows stands a :class:`Timeline`: marks, bands, and which node led when.
+(:mod:`~zmqlab.widgets.readings`). A turn that comes late, because the machine is busy or has slept, first adds rows in
+which nothing is known: a line over that time would claim what was not seen. Beside the rows stands a :class:`Timeline`:
+marks, bands, and which node led when.
 
 Charts, tables and cards read what is here. A widget that wants to know when there is more registers with
 :meth:`Sampler.on_tick`, and is called in the sampler's thread. There is one sampler for a cluster, however many widgets
@@ -24,6 +26,8 @@ Left out on purpose: decisions. The sampler changes nothing in the cluster.
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import threading
 import time
 import weakref
@@ -38,7 +42,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.widgets.group_readings import GroupReadings
 from zmqlab.widgets.marks import Moment, Stretch, clock_ms, moments_of, stretches_of, time_of_election_ms
-from zmqlab.widgets.readings import COLUMNS, STALE_S, Behind, LoadReadings, NodeReadings, NodeTrack, Ring
+from zmqlab.widgets.readings import COLUMNS, GAP, STALE_S, Behind, LoadReadings, NodeReadings, NodeTrack, Ring
 from zmqlab.wire.control import Event
 
 T = TypeVar("T")
@@ -179,9 +183,13 @@ class Sampler:
             raise self.error
 
     def turn(self) -> None:
-        """Add one row. The thread calls this, and so do tests."""
+        """Add one row; a gap before it, if the row before is older than ``STALE_S``. The thread calls this, and so do
+        tests."""
         now_ns, now_s = time.time_ns(), time.monotonic()
-        self.now_ms = clock_ms(now_ns)
+        before_ms, self.now_ms = self.now_ms, clock_ms(now_ns)
+        if self.ring.total and self.now_ms - before_ms > 1000 * STALE_S:
+            for edge_ms in (before_ms, self.now_ms):
+                self.ring.append({"t": edge_ms} | GAP)
         self._nodes.follow(self._fleet.names)
         self._nodes.hear(self.feed.newest(), now_s)
         if self.feed.shards > 1:
@@ -281,9 +289,17 @@ def sampler_of(cluster: Cluster) -> Sampler:
     with _samplers_lock:
         sampler = _samplers.get(cluster)
         if sampler is None or not sampler.alive:
+            _sweep_once()
             sampler = _samplers[cluster] = Sampler(cluster).start()
             cluster.at_stop(sampler.stop)
         return sampler
+
+
+@functools.cache
+def _sweep_once() -> None:
+    """Look for garbage among what this process has imported. It takes 0.1 s, and some seconds later Python would do it
+    by itself, in any thread, while all figures stand still."""
+    gc.collect()
 
 
 def problem_of(cluster: Cluster) -> BaseException | None:

@@ -162,7 +162,7 @@ class Scene:
 
     def line(self, chart: figure, column: str, role: str = INK, **style: Any) -> GlyphRenderer:
         """Draw a column over time, in the colour that ``style`` names, or in the theme's colour for ``role``."""
-        self._need(column)
+        self.column(column)
         tags = [] if "line_color" in style else [role]
         glyph = Line(x="t", y=column, tags=tags, **({"line_width": 1.6, "line_color": "#000000"} | style))
         return chart.add_glyph(self.series, glyph)
@@ -254,7 +254,8 @@ class Scene:
         chart.add_tools(tool, CrosshairTool(dimensions="height", line_alpha=0.4, line_color=GREY))
         self._hovers.append((tool, rows, node_prefix, unit))
 
-    def _need(self, column: str) -> None:
+    def column(self, column: str) -> None:
+        """Have a column travel, for a glyph that a chart draws itself."""
         if column not in self._names:
             self._names.append(column)
 

@@ -2,7 +2,9 @@
 
 const PLACES = ["status", "figures", "picture", "chart", "cards", "actions"];
 const BESIDE_PX = 860;             // a notebook narrower than this has its stage above the text
-const SHARE = { right: 0.54, top: 0.56 };
+const TEXT_PX = 600;               // so much is left for the text, if there is room: lines of code with 64 characters
+const STAGE_PX = 460;              // a stage beside the text is no narrower
+const SHARE = { right: 0.54, top: 0.56 };      // at most, beside the text
 const SHARES = [0.25, 0.8];        // as far as its edge can be dragged
 const LOOK_MS = 50, LOOKS = 40;    // for two seconds it is waited for that the cell is on the page
 const KEPT_AS = "zmqlab.stage.";   // where a browser keeps what a person has chosen
@@ -48,27 +50,30 @@ function icon(name) {
 function makeDock(stage, panel, notebook) {
   const edge = make("div", { className: "zl-edge", title: "drag to resize", tabIndex: 0, ariaLabel: "size of the stage" });
   edge.setAttribute("role", "separator");
-  let side = "", share = 0;
+  let side = "", chosen = 0;       // the share that a person has chosen; 0: none
+  const usual = (width) => side === "top" ? SHARE.top : Math.min(SHARE.right, Math.max(width - TEXT_PX, STAGE_PX) / width);
   const fit = () => {
     const { offsetLeft: left, offsetTop: top, offsetWidth: width, offsetHeight: height } = notebook;
     if (!width || !height) return;             // another tab of JupyterLab is in front
     const now = width >= BESIDE_PX ? "right" : "top";
     if (now !== side) {
       side = now;
-      share = parseFloat(kept(side)) || SHARE[side];
+      chosen = parseFloat(kept(side)) || 0;
     }
+    const share = chosen || usual(width);
     const taken = Math.round(share * (side === "right" ? width : height));
     stage.classList.toggle("zl-right", side === "right");
     stage.classList.toggle("zl-top", side === "top");
     const place = side === "right" ? { left: left + width - taken, top, width: taken, height } : { left, top, width, height: taken };
     for (const [name, value] of Object.entries(place)) stage.style[name] = `${value}px`;
+    notebook.classList.toggle("zl-beside", side === "right");
     notebook.style.boxSizing = "border-box";
     notebook.style.paddingRight = side === "right" ? `${taken}px` : "";
     notebook.style.paddingTop = side === "top" ? `${taken}px` : "";
   };
   const setShare = (value) => {
-    share = Math.min(Math.max(value, SHARES[0]), SHARES[1]);
-    keep(side, share);
+    chosen = Math.min(Math.max(value, SHARES[0]), SHARES[1]);
+    keep(side, chosen);
     fit();
   };
   edge.onpointerdown = (event) => {
@@ -81,7 +86,7 @@ function makeDock(stage, panel, notebook) {
   edge.onpointerup = () => { edge.onpointermove = null; };
   edge.onkeydown = (event) => {
     const step = { ArrowLeft: 0.02, ArrowDown: 0.02, ArrowRight: -0.02, ArrowUp: -0.02 }[event.key];
-    if (step) setShare(share + (side === "right" || event.key.match(/Up|Down/) ? step : 0));
+    if (step) setShare((chosen || usual(notebook.offsetWidth)) + (side === "right" || event.key.match(/Up|Down/) ? step : 0));
   };
   panel.zlStage?.leave();          // of a cell that ran before: one stage a notebook
   panel.append(stage);
@@ -96,6 +101,7 @@ function makeDock(stage, panel, notebook) {
     stage.classList.remove("zl-docked", "zl-right", "zl-top");
     for (const name of ["left", "top", "width", "height"]) stage.style[name] = "";
     for (const name of ["boxSizing", "paddingRight", "paddingTop"]) notebook.style[name] = "";
+    notebook.classList.remove("zl-beside");
     if (panel.zlStage === dock) panel.zlStage = null;
     dock.left?.();
   } };

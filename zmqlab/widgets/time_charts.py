@@ -17,7 +17,7 @@ from bokeh.plotting import figure
 
 from zmqlab.widgets.live_figure import Frame
 from zmqlab.widgets.palette import BACKED, FONT, GREY, INK, PERCENTILES, node_colour
-from zmqlab.widgets.readings import LATENCY_COLUMNS, SERVICE_COLUMNS, Column
+from zmqlab.widgets.readings import AREA, LATENCY_COLUMNS, SERVICE_COLUMNS, Column
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.scene import WINDOW_ROWS, Scene, bold_label, highest_of, log_ticks
 
@@ -27,6 +27,9 @@ TERM_LABEL_MS = 6_500.0
 """A shorter bar has no room for its term."""
 CLIP = 1.6
 """The axis of the throughput reaches so far above the highest rate that was offered."""
+LASTING_ROWS = 10
+"""A rate that was offered for less than a second, and is over, is cut off, too: what is measured to find a comfortable
+rate, just before the load, would flatten the load's first minute."""
 BURST_AT = 0.2
 """Where on the axis its words stand: below the labels of marks."""
 BURST_MS = 30_000.0
@@ -42,7 +45,7 @@ class Throughput:
 
     The grey area is what was offered, and the line in ink what was acknowledged. Between the two, orders wait. The axis
     follows what was offered: the burst in which a backlog is worked off is cut off at its top and told in words, or it
-    would flatten a minute of the chart.
+    would flatten a minute of the chart. Of a time in which nothing was heard there is a gap.
 
     Args:
         nodes: whether there is a line for each node, too.
@@ -57,7 +60,8 @@ class Throughput:
         self._chart = chart = scene.time_figure(self.name, "Throughput", "orders/s")
         edge: dict[str, Any] = {"line_color": GREY, "line_width": 1.0}
         area = {"fill_color": GREY, "fill_alpha": 0.25}
-        chart.add_glyph(scene.series, VArea(x="t", y1=0, y2="offered", **area))
+        scene.column(AREA)
+        chart.add_glyph(scene.series, VArea(x="t", y1=0, y2=AREA, **area))
         if self._nodes:
             scene.node_lines(chart, "taken", line_width=1.1)
         acknowledged = scene.line(chart, "acknowledged", line_width=2.2)
@@ -77,7 +81,7 @@ class Throughput:
     def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
         columns = sampler.ring.newest(scene.names(sampler), WINDOW_ROWS)
         shown = {name: values for name, values in columns.items() if name.startswith(("offered", "ack", "taken"))}
-        offered, most = highest_of(columns["offered"]), max(map(highest_of, shown.values()), default=0.0)
+        offered, most = lasting(columns["offered"]), max(map(highest_of, shown.values()), default=0.0)
         limit = CLIP * offered if offered else most
         scene.fit(frame, self._chart, {name: np.minimum(values, limit) for name, values in shown.items()}, least=100.0)
         self._tell_burst(frame, columns, limit, most)
@@ -276,6 +280,14 @@ class GroupLeads:
 
     def summary(self, sampler: Sampler) -> str:
         return sampler.groups.said() if sampler.groups is not None else "no node has said anything yet"
+
+
+def lasting(rates: Column) -> float:
+    """The highest rate that lasted for :data:`LASTING_ROWS`, or the newest one; 0 if there is none."""
+    if len(rates) <= LASTING_ROWS:
+        return highest_of(rates)
+    least = np.lib.stride_tricks.sliding_window_view(rates, LASTING_ROWS).min(axis=1)
+    return max(highest_of(least), highest_of(rates[-1:]))
 
 
 def _with_a_row_for_each_node(scene: Scene, chart: figure, column: str, what: str, empty: str) -> list[UIElement]:

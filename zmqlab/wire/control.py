@@ -89,6 +89,8 @@ class ErrorCode(StrEnum):
     """The change is under way: ask again until the answer is `ok`."""
     REFUSED = "refused"
     """The leader does not do it; the message says why. To ask again at once does not help."""
+    LET_GO = "let_go"
+    """The node that asks to be taken in was let go since it was started. Its next start may have it back."""
     NOT_ALLOWED = "not_allowed"
     """The node was started without `--allow-faults`."""
     FORBIDDEN = "forbidden"

@@ -120,8 +120,9 @@ class Direction(IntEnum):
     """The process received it."""
 
 
-class TraceRecord(msgspec.Struct, array_like=True, frozen=True):
-    """One thing that a process saw. In a frame it is an array of these fields, in this order."""
+class TraceRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One thing that a process saw. In a frame it is an array of these fields, in this order. It holds numbers alone,
+    and so the garbage collector need not look at the thousands that are kept."""
 
     time_ns: int
     """Monotonic clock of the machine."""

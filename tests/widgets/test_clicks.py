@@ -1,0 +1,151 @@
+"""A person who clicks is heard, also while what is shown changes under the mouse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+pytest.importorskip("playwright", reason="playwright drives the browser: pip install 'zmqlab[lab,test]'")
+
+from playwright.sync_api import Browser, Page
+
+from tests.widgets.browser import CHROMIUM
+from tests.widgets.fake_cluster import FakeCluster
+from tests.widgets.picture_rig import BEGIN, PAGE, TRAITS
+from zmqlab.lab.cluster import Cluster
+from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix
+from zmqlab.widgets.sampler import Sampler
+from zmqlab.widgets.stage import StageActions
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.long,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"),
+]
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1_000, "height": 800})
+    opened.on("pageerror", lambda error: pytest.fail(str(error)))
+    yield opened
+    opened.close()
+
+
+def show(page: Page, panel: FaultPanel, kernel: str = "idle") -> dict[str, Any]:
+    """Put a panel on the page, beside a kernel in this state; the panel's own state."""
+    page.expose_function("toKernel", lambda _content: None)
+    page.set_content(PAGE)
+    made = cast(Any, panel)
+    traits = {name: getattr(made, name) for name in TRAITS}
+    layout = {"widget_manager": {"kernel": {"status": kernel}}}
+    page.evaluate("(layout) => { window.layout = layout; }", layout)
+    page.evaluate(
+        BEGIN.replace("values = traits", "values = { ...traits, layout: window.layout }"),
+        [str(made._esm), str(made._css), traits],
+    )
+    return dict(made._state)
+
+
+def struck(page: Page) -> list[list[Any]]:
+    """What the page asked for."""
+    asked = json.loads(page.evaluate("() => JSON.stringify(sent.filter((each) => each.do))"))
+    return [[each["do"], each.get("button"), each.get("target")] for each in asked]
+
+
+@pytest.mark.parametrize(
+    ("kind", "opener", "button", "target"),
+    [
+        (PartitionMatrix, "", "[data-link='node0 node1']", ["node0", "node1"]),
+        (NodeTable, "[data-node=node1] .zl-opener", "[data-node=node1] .zl-pop button:has-text('kill -9')", ["node1"]),
+        (StageActions, ".zl-opener", ".zl-pop-row[data-node=node1] button:has-text('kill -9')", ["node1"]),
+    ],
+)
+@pytest.mark.parametrize("by", ["mouse", "space"])
+def test_a_click_is_heard_while_an_election_changes_the_panel(
+    page: Page,
+    cluster: FakeCluster,
+    sampler: Sampler,
+    kind: type[FaultPanel],
+    opener: str,
+    button: str,
+    target: list[str],
+    by: str,
+) -> None:
+    """Press; another node leads, and a node has died, so that rows are made anew; release."""
+    for name in cluster.nodes:
+        cluster.say(name)
+    sampler.turn()
+    state = show(page, kind(cast(Cluster, cluster)))
+    if opener and page.locator(opener).first.is_visible():
+        page.locator(opener).first.click()
+    pressed = page.locator(button).first
+    if by == "mouse":
+        pressed.hover()
+        page.mouse.down()
+    else:
+        pressed.focus()
+        page.keyboard.down(" ")
+    state["leader"] = "node2"
+    state["nodes"] = [each | {"leads": each["name"] == "node2"} for each in state["nodes"]]
+    state["nodes"][0] = state["nodes"][0] | {"state": "stopped"}
+    page.evaluate("(state) => window.change('_state', state)", state)
+    if by == "mouse":
+        page.mouse.up()
+    else:
+        page.keyboard.up(" ")
+    page.wait_for_function("() => sent.some((each) => each.do)")
+    assert [[do, where] for do, _, where in struck(page)] == [["strike", target]]
+    said = "stopped" if kind is PartitionMatrix else ""
+    if said:
+        page.wait_for_selector("[data-link='node0 node2'][title*='node0 is stopped']")
+    else:
+        page.wait_for_selector(".zl-leads[data-node=node2]", state="attached")
+
+
+@pytest.mark.parametrize("state", ["busy", "idle"])
+def test_a_click_is_not_forgotten_while_a_cell_runs(
+    page: Page, cluster: FakeCluster, sampler: Sampler, state: str
+) -> None:
+    """The kernel hears it at the cell's end. The button looked free after three seconds, and a second click killed
+    another leader."""
+    page.clock.install()
+    show(page, NodeTable(cast(Cluster, cluster)), kernel=state)
+    kill = page.get_by_role("button", name="kill the leader")
+    kill.click()
+    page.clock.run_for(5_000)
+    assert kill.is_disabled() == (state == "busy")
+    page.evaluate("() => { layout.widget_manager.kernel.status = 'idle'; }")
+    page.clock.run_for(5_000)
+    assert kill.is_enabled(), "an idle kernel that has not begun with it never will"
+    assert len(struck(page)) == 1
+
+
+GROWS = "() => document.body.prepend(Object.assign(document.createElement('div'), { style: 'height: 60px' }))"
+"""Something above the panel grows: a status line of two lines, or an output of a cell."""
+
+
+@pytest.mark.parametrize("moves", ["the page", "the mouse"])
+def test_a_click_is_heard_where_the_page_moves_under_the_mouse(
+    page: Page, cluster: FakeCluster, sampler: Sampler, moves: str
+) -> None:
+    """JupyterLab scrolls when the last cell has run. One who draws the mouse away has thought better of it."""
+    show(page, NodeTable(cast(Cluster, cluster)))
+    kill = page.get_by_role("button", name="kill the leader")
+    kill.hover()
+    page.mouse.down()
+    if moves == "the page":
+        page.evaluate(GROWS)
+    else:
+        page.mouse.move(10, 700)
+    page.mouse.up()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 500))")
+    assert len(struck(page)) == (moves == "the page")
+    page.evaluate("() => { sent.length = 0; }")
+    page.get_by_role("button", name="heal all").click()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 500))")
+    assert len(struck(page)) == 1, "an ordinary click counts once"

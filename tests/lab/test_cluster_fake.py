@@ -15,8 +15,10 @@ import pytest
 
 from tests.waiting import wait_for
 from zmqlab.errors import ClusterError, JournalCorrupt, NoLeader, SettingsError
-from zmqlab.lab import fleet
+from zmqlab.judge.log_collector import LogCollector
+from zmqlab.lab import fleet, started_cluster
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.evidence_of_run import collectors_of
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_registry import Aim
 from zmqlab.lab.hosts import LocalHost
@@ -54,6 +56,26 @@ def test_starts_names_and_stops_its_nodes(tmp_path: Path) -> None:
         assert "<table>" in cluster._repr_html_()
     assert not any(psutil.pid_exists(pid) for pid in pids)
     cluster.stop()  # twice is fine
+
+
+def test_a_node_that_is_let_go_meanwhile_is_no_error(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector of logs looked up the endpoint of a node that was removed just then, and collected nothing more."""
+    of_others = cluster.endpoints[:2]
+    running = cluster.fleet.running
+    ask_all = started_cluster.ask.statuses
+
+    def ask_late(endpoints: Iterable[str], timeout_s: float) -> dict[str, NodeStatus]:
+        answers = ask_all(endpoints, timeout_s)
+        cluster.fleet.drop(["node2"])
+        return answers
+
+    collector = collectors_of(cluster)
+    assert isinstance(collector, LogCollector)
+    monkeypatch.setattr(started_cluster.ask, "statuses", ask_late)
+    assert [node.name for node in cluster.status()] == ["node0", "node1", "node2"]
+    monkeypatch.setattr(fleet.Fleet, "running", running)
+    assert tuple(cluster.living_endpoints) == tuple(collector._cluster.living_endpoints) == of_others
+    collector.log.close()
 
 
 def test_kill_pause_resume_and_restart_show_in_status_and_events(cluster: Cluster) -> None:

@@ -8,11 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -47,6 +50,22 @@ def test_stages_are_offered_as_they_are_written(cluster: Cluster) -> None:
     assert result.ok, result
     assert abs(result.total.offered - 2_250) < 5 * 2_250**0.5
     assert result.report.result.settings["stages"][2] == [1.0, 3_000.0]
+
+
+def test_two_threads_that_wait_get_one_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Any] = []
+
+    def judge_slowly(_: LoadClient, run: Any) -> Any:
+        judged.append(run)
+        time.sleep(0.2)
+        return SimpleNamespace(result=len(judged))
+
+    monkeypatch.setattr(LoadClient, "_judge", judge_slowly)
+    load = LoadClient(["tcp://127.0.0.1:4002"])
+    load._run = cast(Any, SimpleNamespace(ended=threading.Event()))
+    load._run.ended.set()
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: load.wait(), range(2))) == [1, 1]
 
 
 def test_a_run_gives_figures_and_a_verdict(cluster: Cluster, tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.waiting import wait_for
-from zmqlab.errors import SettingsError
+from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.lab.load_parts import LocalPart
@@ -81,6 +83,23 @@ def test_one_that_dies_is_named_and_the_others_go_on(cluster: Cluster) -> None:
     assert result.verdict.outcome == "not judged", result
     assert "on this machine: the load process was killed by SIGKILL" in repr(result.verdict)
     assert not [check for check in result.verdict.checks if check.ok is False], result
+
+
+def test_who_waits_for_a_load_that_is_closed_is_told_so(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The team has ended a moment before its parts: who waited saw a broken assertion."""
+    close = LocalPart.close
+
+    def close_late(part: LocalPart) -> None:
+        time.sleep(0.3)
+        close(part)
+
+    monkeypatch.setattr(LocalPart, "close", close_late)
+    load = LoadClient(cluster, rate=100, duration=60, generators=1).start()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(load.wait)
+        load.close()
+        with pytest.raises(ClusterError, match="was closed"):
+            waiting.result()
 
 
 def test_what_can_not_be_shared_is_refused(cluster: Cluster) -> None:

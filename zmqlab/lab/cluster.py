@@ -320,18 +320,18 @@ class Cluster(FaultVerbs):
     @property
     def endpoints(self) -> tuple[str, ...]:
         """Where clients connect: one endpoint a node, running or not."""
-        return tuple(map(self.fleet.endpoint, self.nodes))
+        return tuple(each.client_endpoint for each in self.fleet.nodes)
 
     @property
     def living_endpoints(self) -> tuple[str, ...]:
         """Where clients reach the nodes that run and are not paused."""
-        return tuple(map(self.fleet.endpoint, self.running))
+        return self.fleet.living_endpoints
 
     @property
     def machines(self) -> dict[str, str]:
         """Node -> the machine that it is on: what fails together, by the word of the host."""
         fleet = self.fleet
-        return {name: fleet.host.machine(fleet.settings(name)) for name in fleet.names}
+        return {each.name: fleet.host.machine(each) for each in fleet.nodes}
 
     @property
     def clocks(self) -> dict[str, ClockOffset]:

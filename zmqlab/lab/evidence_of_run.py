@@ -25,7 +25,7 @@ def collectors_of(cluster: Cluster) -> Collectors:
     """
     fleet = cluster.fleet
     if cluster.shards == 1:
-        return LogCollector(WatchedEndpoints(lambda: [fleet.endpoint(name) for name in fleet.running]), cluster.run_dir)
+        return LogCollector(WatchedEndpoints(lambda: fleet.living_endpoints), cluster.run_dir)
     return _of_groups(cluster.feed, cluster.shards, lambda: fleet.running, cluster.run_dir)
 
 

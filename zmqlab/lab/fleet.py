@@ -112,6 +112,12 @@ class Fleet:
             return tuple(name for name in self._settings if name not in self._paused and self._runs(name))
 
     @property
+    def living_endpoints(self) -> tuple[str, ...]:
+        """Where clients reach the nodes that run and are not paused; one may be let go meanwhile."""
+        running = self.running
+        return tuple(each.client_endpoint for each in self.nodes if each.name in running)
+
+    @property
     def paused(self) -> tuple[str, ...]:
         """The paused nodes."""
         return tuple(sorted(self._paused))

@@ -35,12 +35,7 @@ from zmqlab.judge.live_count import SoFar
 from zmqlab.judge.log_collector import Collectors
 from zmqlab.judge.run_evidence import RunEvidence
 from zmqlab.judge.thresholds import parse_thresholds
-from zmqlab.judge.verdict import (
-    MAX_REPLAY_S,
-    MAX_REPLAYED_COMMANDS,
-    LoadResult,
-    pass_verdict,
-)
+from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, pass_verdict
 from zmqlab.keys import of_client, trust_clients_ports
 from zmqlab.lab import register
 from zmqlab.lab.cluster import Cluster
@@ -174,6 +169,8 @@ class LoadClient:
         self._run: LoadRun | LoadTeam | None = None
         self._incidents = IncidentsOfRun()
         self._judged: JudgedRun | None = None
+        self._judging = threading.Lock()
+        """Several threads may wait, and the evidence can be taken once: it goes when the run has been judged."""
         self._deadline = math.inf
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -259,8 +256,9 @@ class LoadClient:
         while not self._run.ended.wait(0.1):
             if time.monotonic() > deadline:
                 raise ClusterError("the load client has not ended in time: load.stop() ends it, load.close() kills it")
-        if self._judged is None:
-            self._judged = self._judge(self._run)
+        with self._judging:
+            if self._judged is None:
+                self._judged = self._judge(self._run)
         return self._judged.result
 
     async def result(self) -> LoadResult:

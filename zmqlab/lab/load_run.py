@@ -216,7 +216,8 @@ class LoadRun:
         """What the run has recorded, once it has ended. Raises ClusterError, or what the process failed with."""
         if self._failure is not None:
             raise self._failure
-        assert self._outcome is not None
+        if self._outcome is None:  # a team that is being closed has ended before its parts
+            raise ClusterError("the load client was closed")
         return self._outcome
 
     def _serve(self) -> None:

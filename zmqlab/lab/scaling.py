@@ -276,7 +276,7 @@ class Scaling:
     def _endpoints(self) -> list[str]:
         """Where the nodes are that run now. Raises ClusterError if the cluster has been stopped: no wait goes on."""
         self._fleet.turns.require_open()
-        return [self._fleet.endpoint(name) for name in self._fleet.running]
+        return list(self._fleet.living_endpoints)
 
 
 def no_room(count: int, copies: int) -> str:

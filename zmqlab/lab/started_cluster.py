@@ -124,17 +124,17 @@ class StartedCluster:
     def status(self, timeout_s: float) -> StatusTable:
         """Ask every running node how it is; of nodes that others have started, every one."""
         running, paused = self.fleet.running, self.fleet.paused
-        asked = self.fleet.names if self.fleet.outside else running
-        answers = ask.statuses([self.fleet.endpoint(name) for name in asked], timeout_s)
+        nodes = {each.name: each.client_endpoint for each in self.fleet.nodes}  # one may be let go while all are asked
+        asked = {name: endpoint for name, endpoint in nodes.items() if self.fleet.outside or name in running}
+        answers = ask.statuses(asked.values(), timeout_s)
 
-        def state(name: str) -> NodeState:
-            endpoint = self.fleet.endpoint(name)
+        def state(name: str, endpoint: str) -> NodeState:
             if name not in asked:
                 return NodeState(name, endpoint, "paused" if name in paused else "stopped")
             status = answers.get(endpoint)
             return NodeState(name, endpoint, "running" if status else "silent", status)
 
-        return StatusTable(tuple(state(name) for name in self.fleet.names))
+        return StatusTable(tuple(state(name, endpoint) for name, endpoint in nodes.items()))
 
 
 def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -> StartedCluster:

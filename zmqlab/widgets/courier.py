@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anywidget
+import ipywidgets
 
 from zmqlab.widgets.sampler import Sampler
 
@@ -37,6 +38,14 @@ Send = Callable[[dict[str, Any], list[bytes]], object]
 """Sends a message and its buffers to a widget's pages."""
 Heard = Callable[[str, str, int], None]
 """Takes what a view says of itself: its name, what, and the last push that it has taken."""
+
+
+def close_rest(widget: ipywidgets.DOMWidget) -> None:
+    """Close what ipywidgets leaves open of a widget that has closed: its layout and its style are widgets, too."""
+    for name in ("layout", "style"):
+        rest = widget._trait_values.get(name)  # a widget that failed while it was made has none
+        if rest is not None:
+            rest.close()
 
 
 class Courier(anywidget.AnyWidget):
@@ -81,7 +90,7 @@ class Courier(anywidget.AnyWidget):
             return
         self._unregister()
         super().close()
-        self.layout.close()  # a widget of its own, which ipywidgets leaves open
+        close_rest(self)
 
     def post(self, box: int, send: Send, message: dict[str, Any], buffers: list[bytes]) -> None:
         """Take a push; ``send`` sends it by the widget's own comm, if it is alone."""

@@ -18,9 +18,10 @@ from zmqlab.widgets.chart_widgets import AllCharts
 from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
 from zmqlab.widgets.cluster_picture import ClusterPicture
 from zmqlab.widgets.consistency_strip import ConsistencyStrip
+from zmqlab.widgets.courier import close_rest
 from zmqlab.widgets.fault_cards import EventLog, FaultCards
 from zmqlab.widgets.group_table import GroupTable
-from zmqlab.widgets.live_figure import close_rest, with_html
+from zmqlab.widgets.live_figure import with_html
 from zmqlab.widgets.load_controls import LoadControls
 from zmqlab.widgets.sampler import sampler_of
 from zmqlab.widgets.stage import BASE_PX, Stage, StageActions, StageChart, StageFigures

@@ -44,14 +44,13 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
-import ipywidgets
 import traitlets
 from bokeh.embed import json_item
 from bokeh.models import UIElement
 from ipywidgets import widget_serialization
 
 from zmqlab.widgets.bokeh_library import BokehLibrary, bokeh_library
-from zmqlab.widgets.courier import Courier, box_with
+from zmqlab.widgets.courier import Courier, box_with, close_rest
 from zmqlab.widgets.palette import style_sheet, themed
 from zmqlab.widgets.readings import Column
 from zmqlab.widgets.sampler import Sampler
@@ -323,14 +322,6 @@ def page_text(name: str) -> str:
 
 
 # -- the widgets ---------------------------------------------------------------------------------------------------
-
-
-def close_rest(widget: ipywidgets.DOMWidget) -> None:
-    """Close what ipywidgets leaves open of a widget that has closed: its layout and its style are widgets, too."""
-    for name in ("layout", "style"):
-        rest = widget._trait_values.get(name)  # a widget that failed while it was made has none
-        if rest is not None:
-            rest.close()
 
 
 class LiveFigure(anywidget.AnyWidget):

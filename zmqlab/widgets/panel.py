@@ -35,7 +35,8 @@ import traitlets
 from zmqlab.errors import ZmqlabError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.widgets import palette
-from zmqlab.widgets.live_figure import close_rest, page_text, with_html
+from zmqlab.widgets.courier import close_rest
+from zmqlab.widgets.live_figure import page_text, with_html
 from zmqlab.widgets.sampler import sampler_of
 
 BEAT_S = 2.0

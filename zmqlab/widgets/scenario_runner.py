@@ -18,7 +18,8 @@ from zmqlab.errors import ZmqlabError
 from zmqlab.scenarios.scenario_file import Scenario, shipped
 from zmqlab.scenarios.scenario_run import Line, ScenarioResult
 from zmqlab.tables import html_table
-from zmqlab.widgets.live_figure import close_rest, with_html
+from zmqlab.widgets.courier import close_rest
+from zmqlab.widgets.live_figure import with_html
 
 
 class ScenarioRunner(ipywidgets.VBox):

@@ -38,7 +38,8 @@ from zmqlab.tables import html_table
 from zmqlab.widgets import palette
 from zmqlab.widgets.chart_widgets import LiveCharts
 from zmqlab.widgets.cluster_controls import NodeTable
-from zmqlab.widgets.live_figure import close_rest, page_text, with_html
+from zmqlab.widgets.courier import close_rest
+from zmqlab.widgets.live_figure import page_text, with_html
 from zmqlab.widgets.panel import Panel, script
 from zmqlab.widgets.readings import rates_of
 from zmqlab.widgets.time_charts import Throughput

@@ -25,7 +25,7 @@ from zmqlab.scenarios.scenario_file import Scenario, stories
 from zmqlab.scenarios.scenario_run import Line, ScenarioResult
 from zmqlab.tables import html_table
 from zmqlab.widgets.cluster_picture import ClusterPicture
-from zmqlab.widgets.live_figure import close_rest
+from zmqlab.widgets.courier import close_rest
 
 CAPTION = "font-size: 26px; line-height: 1.35; min-height: 2.7em; margin: 10px 0; max-width: 46em"
 QUESTION = "font-size: 22px; line-height: 1.35; margin: 10px 0 4px; max-width: 46em"

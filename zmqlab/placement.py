@@ -250,7 +250,7 @@ class Roster(NamedTuple):
 
     def address_of(self, node_id: int) -> str:
         """Where the node ``node_id`` has its place; empty: it has none, as far as identities are known."""
-        return next((at for at, each in self.identities.items() if each == node_id), "")
+        return self.nodes[self.ids.index(node_id)] if node_id in self.ids else ""
 
     def place_of(self, node_id: int, address: str) -> str:
         """Where the node ``node_id``, which is at ``address``, has its place: there, if this version does not know it;
@@ -263,13 +263,14 @@ class Roster(NamedTuple):
 
     def held_by(self, address: str) -> tuple[int, ...]:
         """The groups that the node at ``address`` is to hold."""
-        return tuple(group for group, members in enumerate(self.groups) if address in members)
+        return tuple([group for group, members in enumerate(self.groups) if address in members])
 
     @property
     def places(self) -> tuple[str, ...]:
         """Where replicas may be: at the nodes, and at those that have left last."""
         return (*self.nodes, *self.parting)
 
+    @lru_cache(maxsize=64)  # noqa: B019 - a roster is a value, told again and again
     def encode(self) -> bytes:
         """Bytes that are the same for equal rosters: JSON, in which a node of a group is its place in ``nodes``."""
         groups = [[self.nodes.index(member) for member in members] for members in self.groups]
@@ -278,6 +279,7 @@ class Roster(NamedTuple):
         return json.dumps(parts, separators=(",", ":")).encode()
 
     @classmethod
+    @lru_cache(maxsize=64)
     def decode(cls, data: bytes) -> Roster:
         """The roster in the bytes of :meth:`encode`.
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.engine.fake_effects import Driven, founder_id
 from zmqlab.client import ask
+from zmqlab.engine import Group
 from zmqlab.errors import JournalLost
 from zmqlab.market import Command, Side
 from zmqlab.node.lmdb_journal import LmdbJournal
@@ -77,6 +78,29 @@ def test_members_that_exchange_their_addresses_are_both_heard_throughout() -> No
     hello(driven, ID_B, B)
     hello(driven, ID_C, C)
     assert driven.effects.subscribed == driven.effects.connected == {B, C}
+
+
+def test_frames_that_do_not_concern_its_replica_give_the_only_group_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    driven, turns, turn = one_of_three(), [0], Group.turn
+    driven.turn()
+    own_id = driven.engine.groups[0].replica.replication.node_id
+
+    def counted(group: Group) -> bool:
+        turns[0] += 1
+        return turn(group)
+
+    monkeypatch.setattr(Group, "turn", counted)
+    question = control.encode(frames.QUERY, control.StatusQuery(7))
+    driven.turn(peers=[encode_hello(Hello(ID_B, own_id, B, "node1"))], clients=[question])
+    assert turns == [0]
+    assert len(driven.effects.replies) == 1
+    assert driven.engine.groups[0].peers.name_of(ID_B) == "node1"
+    driven.turn(clients=[client_wire.encode_open_session(1)])
+    assert turns == [1]
+    driven.pass_time(1)
+    assert turns == [2]
+    driven.close(B)
+    assert turns == [3]
 
 
 def test_frames_for_a_member_that_has_moved_go_to_both_addresses_until_the_log_says_where_it_is() -> None:

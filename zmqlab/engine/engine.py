@@ -196,7 +196,9 @@ class Engine:
         elif frame_type == frames.ROSTER and self.hosting is not None:
             self.hosting.placing.hear(frame)
         else:
-            self._group(number).on_peer_frame(frame_type, frame)
+            group = self._group(number)
+            if group.on_peer_frame(frame_type, frame):
+                self._awake[number] = group
 
     def _hand_out(self, part: bytes) -> None:
         """A frame of several that came as one. If it makes no sense, the others still count."""
@@ -228,8 +230,10 @@ class Engine:
             if is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
                 group = self.groups.get(number)
                 if group is not None:
-                    self._awake[number] = group
-                    group.on_client_frame(frame_type, route, frame, self._now_ns, sender)
+                    if self.hosting is not None:
+                        self._awake[number] = group
+                    if group.on_client_frame(frame_type, route, frame, self._now_ns, sender):
+                        self._awake[number] = group
                 elif self.hosting is not None and number < self._settings.shards:
                     self.hosting.answer_elsewhere(frame_type, number, route, frame, self._now_ns, sender)
                 else:
@@ -270,11 +274,16 @@ class Engine:
         self._wake_all()
 
     def _group(self, number: int) -> Group:
-        """The group of this number, which gets something to do by it. Raises FrameError."""
+        """The group of this number, which a frame came for. Raises FrameError.
+
+        With shards each frame gives its group a turn: when a leader is handed over may depend on it. The only group of
+        a node gets one if its replica may have something to do.
+        """
         group = self.groups.get(number)
         if group is None:
             raise FrameError(f"there is no group {number} here")
-        self._awake[number] = group
+        if self.hosting is not None:
+            self._awake[number] = group
         return group
 
     def _wake_all(self) -> None:
@@ -304,14 +313,17 @@ class Engine:
             self._open_groups(beginning_of(start, start.origin, self._settings))
         if self._settings.shards == 1:
             awake = tuple(self.groups.values())
-            more = self.groups[ONLY_GROUP].turn() if awake else False
+            more = bool(self._awake) and self.groups[ONLY_GROUP].turn()
+            if not more:
+                self._awake.clear()
         else:
             awake, self._awake = tuple(self._awake.values()), {}
             more = self._turn_of_groups(awake)
         self._flush(awake)
-        departs = self.hosting is not None and self.hosting.departs
-        if self._is_closing and not departs and all(group.closing.is_over for group in self.groups.values()):
-            self.is_over = True
+        if self._is_closing:
+            departs = self.hosting is not None and self.hosting.departs
+            if not departs and all(group.closing.is_over for group in self.groups.values()):
+                self.is_over = True
         if self.groups and self._now_ns >= self._next_snapshot_ns:
             self._publish_statuses()
         return more
@@ -387,14 +399,16 @@ class Engine:
         self._wake_all()
 
     def _flush(self, awake: Sequence[Group]) -> None:
-        now_ns = self._clock()
-        took_ns = now_ns - self._now_ns
+        clock = self._clock
+        now_ns = clock()
         self._turns += 1
-        if took_ns > self._turn_ns_max:
-            self._turn_ns_max = took_ns
+        if now_ns - self._now_ns > self._turn_ns_max:
+            self._turn_ns_max = now_ns - self._now_ns
+        turns, turn_ns_max = self._turns, self._turn_ns_max
         for group in awake:
             group.flush(now_ns)
-            group.counters.turns, group.counters.turn_ns_max = self._turns, self._turn_ns_max
+            counters = group.counters
+            counters.turns, counters.turn_ns_max = turns, turn_ns_max
 
     def _publish_statuses(self) -> None:
         self._journal.check()

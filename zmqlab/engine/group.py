@@ -154,8 +154,8 @@ class Group:
 
     # Frames in.
 
-    def on_peer_frame(self, frame_type: int, frame: bytes) -> None:
-        """A frame of another node. Raises FrameError."""
+    def on_peer_frame(self, frame_type: int, frame: bytes) -> bool:
+        """A frame of another node; returns whether the replica may have something to do now. Raises FrameError."""
         if frame_type == frames.FORWARD:
             sender, requests = decode_forward(frame)
             self.peers.expect_member(sender)
@@ -164,12 +164,14 @@ class Group:
             self.replica.take_forwarded(requests, sender)
         elif frame_type == frames.HELLO:
             self.peers.take_hello(decode_hello(frame))
+            return False
         else:
             message = decode_message(frame_type, frame)
             self.peers.expect_message(message)
             if self.tracing is not None:
                 self.tracing.heard(message, len(frame))
             self.replica.step(message)
+        return True
 
     def on_peer_gone(self, address: str) -> None:
         """The connection to ``address`` has closed. If the leader is there, its process has probably ended."""
@@ -178,8 +180,9 @@ class Group:
         if is_leader_there and not self.closing.begun and replication.lose_leader():
             self._effects.note(f"the connection to the leader at {address} has closed")
 
-    def on_client_frame(self, frame_type: int, route: Route, frame: bytes, now_ns: int, sender: Sender) -> None:
-        """A frame of a client. Raises FrameError, or Forbidden once that is answered."""
+    def on_client_frame(self, frame_type: int, route: Route, frame: bytes, now_ns: int, sender: Sender) -> bool:
+        """A frame of a client; returns whether the replica may have something to do now: not for a question for the
+        group's status. Raises FrameError, or Forbidden once that is answered."""
         if frame_type == frames.REQUEST or frame_type == frames.OPEN_SESSION:
             self._take_request(frame_type, route, frame, now_ns, sender)
         elif frame_type == frames.QUERY:
@@ -189,11 +192,13 @@ class Group:
                 self._reply(route, control.ErrorAnswer(query.nonce, control.ErrorCode.FORBIDDEN, why))
                 raise Forbidden(why)
             self._answers.handle(query, lambda answer: self._reply(route, answer))
+            return type(query) is not control.StatusQuery
         else:
             raise FrameError(f"frame type {frame_type:#04x} is not for this socket")
+        return True
 
     def on_answer(self, address: str, answer: control.Answer) -> None:
-        """An answer to a question that this group asked the node at ``address``."""
+        """An answer to a question that this group asked the node at ``address``. It concerns no replica."""
         self.joining.take(address, answer)
         self.standing.take(address, answer)
         self.closing.take(address, answer)
@@ -307,7 +312,7 @@ class Group:
     def _look_round(self) -> bool:
         """Follow what has changed in this turn; returns whether leadership is being handed over from now on."""
         self._note_changes()
-        is_handing_over = self.balance.turn()
+        is_handing_over = self.following is not None and self.balance.turn()
         for node_id in self.peers.follow():
             self._note_promotion(node_id)
         return is_handing_over

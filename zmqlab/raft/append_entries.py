@@ -85,7 +85,9 @@ def has_appends(raft: RaftState) -> bool:
     """Whether a leader has messages for followers."""
     if raft.broadcast_due or raft.due:
         return True
-    if raft.progress and (raft.broadcast_index < raft.log.last_index or _owes_notice(raft)):
+    if raft.progress and (
+        raft.broadcast_index < raft.log.last_index or (raft.broadcast_commit < raft.commit_index and _owes_notice(raft))
+    ):
         return True
     return bool(raft.waiting) and any(True for _ in _to_tell(raft))
 
@@ -100,10 +102,11 @@ def send_appends(raft: RaftState) -> None:
         raft.broadcast_commit = raft.commit_index
     if raft.waiting:
         _tell_waiting(raft)
-    due, raft.due = raft.due, set()
-    for node_id in sorted(due):
-        if node_id in raft.progress:
-            _send_to(raft, raft.progress[node_id])
+    if raft.due:
+        due, raft.due = raft.due, set()
+        for node_id in sorted(due):
+            if node_id in raft.progress:
+                _send_to(raft, raft.progress[node_id])
     raft.broadcast_index = raft.log.last_index
     raft.broadcast_due = False
 
@@ -134,8 +137,10 @@ def handle_append(raft: RaftState, message: AppendEntries) -> None:
     verified = prev_index + len(entries)
     if entries:
         _append(raft, prev_index, entries)
-    raft.commit_index = max(raft.commit_index, min(message.commit_index, verified))
-    raft.countable_index = max(raft.countable_index, min(message.stored_index, verified))
+    if raft.commit_index < message.commit_index:
+        raft.commit_index = max(raft.commit_index, min(message.commit_index, verified))
+    if raft.countable_index < message.stored_index:
+        raft.countable_index = max(raft.countable_index, min(message.stored_index, verified))
     if message.round == NO_ROUND:
         return
     answer = AppendEntriesResponse(raft.node_id, message.sender, raft.term, message.round, True, verified, 0, 0)
@@ -164,6 +169,8 @@ def handle_snapshot_response(raft: RaftState, message: InstallSnapshotResponse) 
 def commit_by_counting(raft: RaftState) -> None:
     """Commit what enough nodes have stored, if it is of the leader's own term; older entries commit with it (section
     3.6.2)."""
+    if raft.commit_index == raft.log.last_index:
+        return  # there is no more to commit
     index = raft.stored_by_enough()
     if index > raft.commit_index and raft.log.term_at(index) == raft.term:
         raft.commit_index = index

@@ -209,29 +209,42 @@ class Raft(RaftState):
 
     def is_ready(self) -> bool:
         """Whether ``ready()`` would have work for the driver."""
+        log, term = self.log, self.term  # asked twice or more in each turn, so that no tuple is built here
+        stored_term, stored_vote = self.stored_vote
+        role, announced_term, leader_id = self.announced_role
         return bool(
             self.send_now
             or self.send_stored
-            or self.log.stored_index < self.log.last_index
+            or log.stored_index < log.last_index
             or self.applied_index < self.commit_index
-            or self.stored_vote != (self.term, self.voted_for)
+            or stored_term != term
+            or stored_vote != self.voted_for
             or self.done_reads
             or self.failed_reads
             or self.restored
-            or self.announced_role != (self.role, self.term, self.leader_id)
-            or (self.role is LEADER and (append_entries.has_appends(self) or reads.are_startable(self)))
+            or role is not self.role
+            or announced_term != term
+            or leader_id != self.leader_id
+            or (
+                role is LEADER
+                and (append_entries.has_appends(self) or (self.requested_reads and reads.are_startable(self)))
+            )
         )
 
     def ready(self) -> Ready:
         """Take out all work that is due. It must be given back to ``advance`` before the next Ready is taken."""
         assert self._handed_out is None, "the last Ready was not advanced"
         if self.role is LEADER:
-            reads.start_batch(self)
+            if self.requested_reads:
+                reads.start_batch(self)
             append_entries.send_appends(self)
-        ready = self._handed_out = Ready(snapshot=self.restored, entries=self.log.unstored())
+        log = self.log
+        entries = log.unstored() if log.stored_index < log.last_index else []
+        ready = self._handed_out = Ready((), None, entries, self.restored)
         self._take_out_hard_state(ready)
         self._take_out_messages(ready)
-        self._take_out_committed(ready)
+        if self.applied_index < self.commit_index:
+            self._take_out_committed(ready)
         if self.done_reads or self.failed_reads:
             ready.reads, self.done_reads = self.done_reads, []
             ready.failed_reads, self.failed_reads = self.failed_reads, []

@@ -319,10 +319,11 @@ class RaftState:
         its followers do not count by themselves (``store_first`` is off).
         """
         progress, own = self.progress, self.node_id
-        return quorum_value(
+        stored = [
             self.log.stored_index if voter == own else progress[voter].match_index
             for voter in self.configuration.voters
-        )
+        ]
+        return quorum_value(stored)
 
     @property
     def first_index(self) -> int:

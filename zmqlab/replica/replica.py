@@ -314,7 +314,8 @@ class Replica:
     def _resend_to_new_leader(self) -> None:
         replication = self.replication
         leader_id = replication.leader_id
-        if leader_id and self._leader_seen != (replication.term, leader_id):
+        seen_in, seen = self._leader_seen
+        if leader_id and (seen != leader_id or seen_in != replication.term):
             self._leader_seen = replication.term, leader_id
             self._settle_pending()
             for waiting in self.pending.values():

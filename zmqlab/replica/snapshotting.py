@@ -130,7 +130,8 @@ class Snapshotting:
     def work(self) -> bool:
         """One turn's share of all that is under way; between two turns. Returns whether there is more to do, also for
         the replication: some send on a snapshot that was made."""
-        if not (self._is_under_way() or self.applied_bytes >= self.settings.log_bytes):
+        is_due = self.applied_bytes >= self.settings.log_bytes
+        if not (is_due or self._making or self._hashing or self._let_go):
             return False
         made = self.total
         if self._is_due():

@@ -70,22 +70,23 @@ class Network:
     def send(self, sender: int, to: int, frame: bytes) -> None:
         """Put a frame under way; whether and when it arrives is decided now."""
         self.sent += 1
+        at, draw = self._at, self._draw
         if self._healed and not self.cut and self._trace is None:  # as below, for the many frames of a healed cluster
-            delay_us = 100 + int(self._draw() * HEALTHY_DELAY_US)
+            delay_us = 100 + int(draw() * HEALTHY_DELAY_US)
             if self._cuts_lose_all:
-                self._at(delay_us, self._deliver, sender, to, frame)
+                at(delay_us, self._deliver, sender, to, frame)
             else:
-                self._at(delay_us, self.receivers[to], sender, frame)
+                at(delay_us, self.receivers[to], sender, frame)
             return
         delays_us = self._draw_delays(sender, to)
         if not delays_us:
             self.lost += 1
         elif self._cuts_lose_all:
             for delay_us in delays_us:
-                self._at(delay_us, self._deliver, sender, to, frame)
+                at(delay_us, self._deliver, sender, to, frame)
         else:
             for delay_us in delays_us:
-                self._at(delay_us, self.receivers[to], sender, frame)
+                at(delay_us, self.receivers[to], sender, frame)
         if self._trace is not None:
             now_us = self._now_us()
             self._trace.frame(now_us, sender, to, frame, [now_us + delay_us for delay_us in delays_us])
@@ -114,8 +115,9 @@ class Network:
         return self._delay_us(sender, to), self._delay_us(sender, to) + late_us
 
     def _delay_us(self, sender: int, to: int) -> int:
-        delay = self._draw() * self._most_us
-        if self._draw() < TAIL:
+        draw = self._draw
+        delay = draw() * self._most_us
+        if draw() < TAIL:
             delay *= 10
         return 100 + int(delay) + (self.slow.get((sender, to), 0) if self.slow else 0)
 

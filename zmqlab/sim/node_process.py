@@ -92,6 +92,7 @@ class Process(Seated):
         self._raft: RaftByQuorum | None = None
         self._now_us = world.now_us
         self._turn_us, self._queue_frames = plan.turn_us, plan.queue_frames
+        self._peer_frame_bytes = plan.peer_frame_bytes
         self._clock_rate = plan.clock_rates[number % len(plan.clock_rates)]
         self.life = 0
         """Counts starts, so that an event of an earlier life is known."""
@@ -217,8 +218,8 @@ class Process(Seated):
 
     def _read_clock(self) -> None:
         """Its engine's clock, in monotonic nanoseconds, which may go wrong. No time passes within a turn."""
-        now_ns, rate = self._now_us() * 1_000, self._clock_rate
-        self._turn_ns = now_ns if rate == 1.0 else int(now_ns * rate)
+        now_us, rate = self._now_us, self._clock_rate
+        self._turn_ns = now_us() * 1_000 if rate == 1.0 else int(now_us() * 1_000 * rate)
 
     def _open_journal(self) -> Journal:
         plan = self.world.plan
@@ -359,8 +360,8 @@ class Process(Seated):
         """Wake up when the engine wants to, unless that is arranged."""
         if self.engine is None or self.paused:
             return
-        now_us = self._now_us()
-        wait_ns = (self.engine.wake_ns - int(now_us * 1_000 * self._clock_rate)) / self._clock_rate
+        now_us, rate = self.world.now_us(), self._clock_rate
+        wait_ns = (self.engine.wake_ns - int(now_us * 1_000 * rate)) / rate
         wait_us = max(1, -int(-wait_ns // 1_000))
         due_us = now_us + wait_us
         if not self._wake_at_us or due_us < self._wake_at_us:
@@ -400,8 +401,11 @@ class Process(Seated):
             self._wake_later()
         if self._beginning.told_by:
             self._beginning.took_turn(self.replica.replication.configuration if self.replica else None)
-        for seat in self.all_seats() if self._worlds else (self,):
-            seat.watcher.took_turn(is_over=not is_more)
+        if self._worlds:
+            for seat in self.all_seats():
+                seat.watcher.took_turn(not is_more)
+        else:
+            self.watcher.took_turn(not is_more)
         if self.world.placed is not None:
             self.world.placed.knows(self)
         if engine.is_over:
@@ -413,7 +417,7 @@ class Process(Seated):
             self._end("in order")
 
     def _hand_in(self, engine: Engine, sender: int, frame: bytes | str) -> None:
-        if isinstance(frame, str):
+        if type(frame) is str:
             engine.on_peer_gone(frame)
             return
         frame_type = frame[3]
@@ -425,7 +429,7 @@ class Process(Seated):
                 engine.on_answer(self.sockets.asked[sender], frame)
         elif frame_type in _FROM_CLIENTS:
             engine.on_client_frame(sender.to_bytes(2, "little"), frame)
-        elif len(frame) > self.world.plan.peer_frame_bytes:
+        elif len(frame) > self._peer_frame_bytes:
             raise Violation(f"frames: node {sender} sends {len(frame)} bytes to node {self.node_id}, which drops them")
         elif engine.links.active and sender in self.world.processes:
             self._hear_badly(engine, self.world.processes[sender], frame)

@@ -306,9 +306,11 @@ def decode_status(frame: bytes) -> NodeStatus:
 def _expect_members(status: NodeStatus) -> NodeStatus:
     """A client connects to the members that a status names, so they must have addresses; a founder takes over the
     committed ones, so they must decode. Raises FrameError."""
-    places = [place for brief in status.groups for place in _places_in(brief) if place]
-    founders = [place for _, place in status.founders]
-    for place in (*(member.endpoint for member in status.members), *places, *founders):
+    places = [member.endpoint for member in status.members]
+    if status.groups or status.founders:
+        places += [place for brief in status.groups for place in _places_in(brief) if place]
+        places += [place for _, place in status.founders]
+    for place in places:
         if not is_address(place):
             raise FrameError(f"a status places a member at {place[:100]!r}, which is no address")
     try:

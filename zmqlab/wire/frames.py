@@ -77,6 +77,12 @@ def parse_header(frame: bytes) -> tuple[int, int]:
     Raises:
         FrameError: it is too short, has another magic, or is of an unknown version.
     """
+    return _parsed_header(frame[:HEADER_BYTES])
+
+
+@lru_cache(maxsize=1_024)
+def _parsed_header(frame: bytes) -> tuple[int, int]:
+    """Each frame is asked for its header, often more than once; there are few of them."""
     try:
         opening, frame_type, group = _FIELDS.unpack_from(frame)
     except struct.error:

@@ -67,8 +67,8 @@ def _encode_append(message: AppendEntries) -> list[bytes]:
 
 
 def _decode_append(frame: bytes) -> AppendEntries:
-    *fixed, stored_index, count = _APPEND.unpack_from(frame, HEADER_BYTES)
-    sender, to, term, prev_index, prev_term, commit_index, round_ = fixed
+    fixed = _APPEND.unpack_from(frame, HEADER_BYTES)
+    sender, to, term, prev_index, prev_term, commit_index, round_, stored_index, count = fixed
     entries, offset = [], HEADER_BYTES + _APPEND.size
     last_term = prev_term
     for index in range(prev_index + 1, prev_index + 1 + min(count, len(frame))):
@@ -141,9 +141,11 @@ def _expect_end(frame: bytes, end: int) -> None:
 def _fixed(layout: struct.Struct, make: Callable[..., Message]) -> Callable[[bytes], Message]:
     """A decoder of messages that are one struct."""
 
+    unpack_from, end = layout.unpack_from, HEADER_BYTES + layout.size
+
     def decode(frame: bytes) -> Message:
-        _expect_end(frame, HEADER_BYTES + layout.size)
-        return make(*layout.unpack_from(frame, HEADER_BYTES))
+        _expect_end(frame, end)
+        return make(*unpack_from(frame, HEADER_BYTES))
 
     return decode
 

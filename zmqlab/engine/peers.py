@@ -330,8 +330,12 @@ class Peers:
             self._connect()
 
     def look_for(self, places: Mapping[str, int]) -> None:
-        """Base endpoint -> the node there, by the roster of a cluster with shards: members are also sent to there."""
+        """Base endpoint -> the node there, by the roster of a cluster with shards: members are also sent to there.
+
+        A node that introduced itself to this group, and has moved since, need not do so again where it is now.
+        """
         self._placed = {node_id: at for at, node_id in places.items()}
+        self._guests = {guest: at for guest, at in self._guests.items() if self._placed.get(guest, at) == at}
         self._connect()
 
     def _may_change(self) -> bool:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from zmqlab.placement import LEFT_MAX, PARTING_MAX, Roster, follow, group_of, place
+from zmqlab.placement import LEFT_MAX, PARTING_MAX, Gone, Roster, follow, group_of, place
 
 SIZES = [
     (nodes, shards, copies) for nodes in range(1, 10) for shards in (1, 2, 3, 7, 8, 16) for copies in (0, 1, 2, 3, 5)
@@ -131,9 +131,9 @@ def test_a_roster_knows_who_was_let_go_until_they_come_back() -> None:
     ids = {at: 70 + number for number, at in enumerate(endpoints(5))}
     roster = Roster.of_founders(endpoints(5), 6, 3, ids)
     left = roster.without_node(endpoints(5)[1], 3)
-    assert left.left == (71,)
+    assert left.left == (Gone(71),)
     taken = left.moved(74, endpoints(5)[1])
-    assert taken.left == (71,), "another one is at its place now"
+    assert taken.left == (Gone(71),), "another one is at its place now"
     assert [taken.place_of(each, endpoints(5)[1]) for each in (71, 74, 99)] == ["", endpoints(5)[1], endpoints(5)[1]]
     assert left.with_node(endpoints(6)[5], 3, 71).left == (), "it is back, elsewhere"
     assert left.identified(71, endpoints(5)[2]).left == (), "it has taken the place of one that lost its disk"
@@ -144,11 +144,24 @@ def test_a_roster_knows_who_was_let_go_until_they_come_back() -> None:
         assert Roster.decode(each.encode()) == each
 
 
+def test_a_roster_knows_in_which_life_a_node_asked_to_be_let_go() -> None:
+    ids = {at: 70 + number for number, at in enumerate(endpoints(5))}
+    roster = Roster.of_founders(endpoints(5), 6, 3, ids)
+    left = roster.without_node(endpoints(5)[1], 3, life=4).without_node(endpoints(5)[2], 3)
+    assert left.left == (Gone(71, 4), Gone(72, 0))
+    assert [left.last_life_of(each) for each in (71, 72, 73)] == [4, 0, 0]
+    assert [left.has_left(each) for each in (71, 72, 73)] == [True, True, False]
+    assert Roster.decode(left.encode()) == left
+    for wrong in ("[71,-4]", "[71,4.0]", "[71]", "71", "[71,4,0]", "[0,4]"):
+        with pytest.raises(ValueError, match="are no roster"):
+            Roster.decode(left.encode().replace(b"[71,4]", wrong.encode()))
+
+
 def test_a_roster_knows_as_many_that_left_as_will_be_asked_for() -> None:
     roster = Roster.of_founders(endpoints(1), 4, 3, {endpoints(1)[0]: 7})
     for number in range(100, 200):
         roster = roster.with_node(endpoints(2)[1], 3, number).without_node(endpoints(2)[1], 3)
-    assert roster.left == tuple(range(200 - LEFT_MAX, 200))
+    assert [each.node_id for each in roster.left] == list(range(200 - LEFT_MAX, 200))
     assert Roster.decode(roster.encode()) == roster
 
 

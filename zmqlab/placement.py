@@ -166,6 +166,15 @@ def _ids_of(nodes: Sequence[str], known: Mapping[str, int]) -> tuple[int, ...]:
     return ids if any(ids) else ()
 
 
+class Gone(NamedTuple):
+    """A node that was let go."""
+
+    node_id: int
+    life: int = 0
+    """The life in which it asked for that itself, counted by its starts; 0: a person has had it removed. In a later life
+    it may ask to come back, while the question of the former one is still under way."""
+
+
 class Roster(NamedTuple):
     """Which nodes a cluster with shards has, and which groups each of them is to hold. See the module."""
 
@@ -180,9 +189,9 @@ class Roster(NamedTuple):
     ids: tuple[int, ...] = ()
     """The identity of each of ``nodes``, 0 where it is not known; empty: none is. By it a node that has moved keeps its
     place."""
-    left: tuple[int, ...] = ()
-    """The identities of nodes that were let go and have not come back, at most :data:`LEFT_MAX`, the newest last; none
-    of ``ids``. By it a node that was let go takes no other one's place."""
+    left: tuple[Gone, ...] = ()
+    """The nodes that were let go and have not come back, at most :data:`LEFT_MAX`, the newest last; none of ``ids``. By
+    it a node that was let go takes no other one's place."""
 
     @classmethod
     def of_founders(
@@ -202,15 +211,17 @@ class Roster(NamedTuple):
         parting = tuple(each for each in self.parting if each != address)
         return self._next((*self.nodes, address), parting, replication_factor, {address: node_id})
 
-    def without_node(self, address: str, replication_factor: int, now_at: str = "") -> Roster:
+    def without_node(self, address: str, replication_factor: int, now_at: str = "", life: int = 0) -> Roster:
         """The next version, with one node less: the one whose place is at ``address``.
 
-        ``now_at``: where it is, if that is elsewhere. Another node may have its place there, and is told then.
+        Args:
+            now_at: where it is, if that is elsewhere. Another node may have its place there, and is told then.
+            life: see :class:`Gone`.
         """
         is_at, nodes = now_at or address, tuple(each for each in self.nodes if each != address)
         parting = (*(each for each in self.parting if each != is_at), *({is_at} - {*nodes}))[-PARTING_MAX:]
         gone = self.id_at(address)
-        left = (*self.left, gone)[-LEFT_MAX:] if gone else self.left
+        left = (*self.left, Gone(gone, life))[-LEFT_MAX:] if gone else self.left
         return self._replace(left=left)._next(nodes, parting, replication_factor, {})
 
     def moved(self, node_id: int, address: str) -> Roster:
@@ -230,7 +241,7 @@ class Roster(NamedTuple):
     def identified(self, node_id: int, address: str) -> Roster:
         """The next version, in which the node at ``address`` is another one, as after the loss of its disk."""
         ids = _ids_of(self.nodes, {**self.identities, address: node_id})
-        left = tuple(each for each in self.left if each != node_id)
+        left = tuple(each for each in self.left if each.node_id != node_id)
         return self._replace(version=self.version + 1, ids=ids, left=left)
 
     def _next(
@@ -240,7 +251,7 @@ class Roster(NamedTuple):
         placement = follow(dict(enumerate(self.groups)), nodes, replication_factor)
         groups = tuple(placement[group] for group in range(len(self.groups)))
         known = _ids_of(nodes, {**self.identities, **ids})
-        left = tuple(each for each in self.left if each not in known)
+        left = tuple(each for each in self.left if each.node_id not in known)
         return Roster(self.version + 1, nodes, groups, parting, known, left)
 
     @property
@@ -255,7 +266,15 @@ class Roster(NamedTuple):
     def place_of(self, node_id: int, address: str) -> str:
         """Where the node ``node_id``, which is at ``address``, has its place: there, if this version does not know it;
         empty if it was let go."""
-        return self.address_of(node_id) or ("" if node_id in self.left else address)
+        return self.address_of(node_id) or ("" if self.has_left(node_id) else address)
+
+    def has_left(self, node_id: int) -> bool:
+        """Whether the node ``node_id`` was let go, and has not come back."""
+        return any(each.node_id == node_id for each in self.left)
+
+    def last_life_of(self, node_id: int) -> int:
+        """The life in which the node ``node_id`` has asked to be let go, and was; 0: in none, or it has come back."""
+        return next((each.life for each in self.left if each.node_id == node_id), 0)
 
     def id_at(self, address: str) -> int:
         """The identity of the node whose place is at ``address``; 0: it is not known."""
@@ -289,17 +308,20 @@ class Roster(NamedTuple):
         try:
             version, nodes, groups, parting, *known = json.loads(data)
             members = tuple(tuple(nodes[at] for at in each) for each in groups)
-            roster = cls(version, tuple(nodes), members, tuple(parting), *map(tuple, known))
+            ids, left = [*known, [], []][:2]
+            gone = tuple(Gone(*each) for each in left)
+            roster = cls(version, tuple(nodes), members, tuple(parting), tuple(ids), gone)
             if type(version) is not int or not 0 <= version < 1 << 63 or not all(map(is_address, roster.places)):
                 raise ValueError("its version or an address is none")
             in_order = sorted(set(roster.nodes), key=parse_endpoint)
             if not 0 < len(nodes) <= MAX_COPIES or list(roster.nodes) != in_order or len(roster.parting) > PARTING_MAX:
                 raise ValueError("its nodes are too few, too many or out of order")
-            known = [*(each for each in roster.ids if each), *roster.left]
+            known = [*(each for each in roster.ids if each), *(each.node_id for each in roster.left)]
             if len(roster.ids) not in (0, len(nodes)) or len(set(known)) < len(known) or len(roster.left) > LEFT_MAX:
                 raise ValueError("its identities are not one for each node, or too many have left")
-            if not all(type(each) is int and 0 <= each < 1 << 64 for each in (*roster.ids, *known)) or not all(known):
-                raise ValueError("an identity is none")
+            numbers = (*roster.ids, *known, *(each.life for each in roster.left))
+            if not all(type(each) is int and 0 <= each < 1 << 64 for each in numbers) or not all(known):
+                raise ValueError("an identity or a life is none")
             if not 0 < len(groups) <= MAX_SHARDS or not all(0 < len({*each}) == len(each) for each in roster.groups):
                 raise ValueError("a group has no member, or has one twice")
             if roster.encode() != data:

@@ -16,15 +16,17 @@ from tests.engine.shard_cluster import (
     endpoint,
     founded,
     grown,
+    identities,
     status_of,
     with_founders_that_wait,
 )
+from zmqlab.engine.answers import Answers
 from zmqlab.engine.group_founding import AssemblyOfShards, JoiningCluster
 from zmqlab.engine.placing import Following
 from zmqlab.engine.status import early_status
-from zmqlab.placement import PARTING_MAX, Roster
+from zmqlab.placement import PARTING_MAX, Gone, Roster
 from zmqlab.raft import Configuration
-from zmqlab.replica import MemoryJournal, ReplicaSettings
+from zmqlab.replica import Change, MemoryJournal, ReplicaSettings
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control, frames
 
@@ -340,6 +342,52 @@ def test_a_node_that_was_let_go_as_it_came_is_refused_by_the_next_leader_too() -
     cluster.running.pop(3)
     cluster.join(3)
     cluster.step_until(lambda: cluster.roster().version == 3)
+
+
+def let_go_by_its_former_life() -> tuple[ShardCluster, int]:
+    """Node 4 was asked to end with ``--leave``, and its process died before it was out. It has been started again, was
+    told that it is in, and then what it had asked for was committed. The cluster, and the node's identity."""
+    cluster = grown()
+    (leaver,) = identities(cluster, 4)
+    life = cluster.journals[4].life
+    cluster.stop(4)
+    hosting: Any = cluster.join(4).engine.hosting
+    cluster.step_until(lambda: hosting._joining is None)
+    leader = cluster.leader(0)
+    assert leader is not None
+    following = cluster.groups(leader)[0].following
+    assert following is not None
+    assert following.release(leaver, endpoint(4), life) is Change.UNDER_WAY
+    cluster.step_until(lambda: cluster.roster().version == 3)
+    assert cluster.roster().left == (Gone(leaver, life),)
+    return cluster, leaver
+
+
+def test_a_node_that_was_let_go_because_its_former_life_asked_for_it_comes_back() -> None:
+    """It stayed outside, and asked no more (found by ``zmqlab.sim``, seed 76000120 with shards)."""
+    cluster, leaver = let_go_by_its_former_life()
+    cluster.step_until(lambda: cluster.roster().version == 4 and cluster.is_placed())
+    assert cluster.roster().address_of(leaver) == endpoint(4)
+    assert not cluster.roster().left
+
+
+def test_a_late_question_of_the_life_in_which_a_node_left_does_not_take_it_in() -> None:
+    """The roster tells it to each node, also to one that has never heard of that life."""
+    cluster, leaver = let_go_by_its_former_life()
+    cluster.stop(4)
+    leader = cluster.leader(0)
+    assert leader is not None
+    replica: Any = cluster.groups(leader)[0].replica
+    unused: Any = None
+    peers: Any = SimpleNamespace(elsewhere=frozenset(), note_address=lambda *_: None)
+    following = cluster.groups(leader)[0].following
+    said: list[Any] = []
+    for life in (1, 2):
+        answers = Answers(replica, peers, unused, unused, None, following=following)
+        answers.handle(control.AddMemberQuery(1, leaver, endpoint(4), life=life), said.append)
+    late, in_time = said
+    assert late.code == control.ErrorCode.REFUSED
+    assert getattr(in_time, "code", None) in (None, control.ErrorCode.BUSY), "done, or under way"
 
 
 def test_a_roster_that_a_log_has_lost_is_gone_on_from_as_others_know_it() -> None:

@@ -164,7 +164,7 @@ def test_a_node_may_start_again_with_a_group_that_was_given_to_it_in_the_turn_in
 
 def test_a_node_that_was_let_go_opens_groups_of_the_place_that_another_has_at_its_address() -> None:
     rules, roster = PlacementRules(), FOUNDED.without_node(ONE, 1).moved(2, ONE)
-    assert roster.left == (1,)
+    assert roster.has_left(1)
     holds(rules, roster, 1)
     with pytest.raises(Violation, match="places: node 1 opens groups"):
         holds(rules, roster, 1, FIRST)

@@ -16,6 +16,7 @@ from zmqlab.engine.peers import Peers
 from zmqlab.engine.placing import Following
 from zmqlab.errors import FrameError, JournalCorrupt, JournalLost, SettingsError
 from zmqlab.market.types import symbol_code
+from zmqlab.placement import Gone
 from zmqlab.replica import Change, Replica
 from zmqlab.replica.sealed_records import NEW_MEMBER
 from zmqlab.replica.snapshotting import HashedState
@@ -112,8 +113,8 @@ class Answers:
         """Node -> what it has asked for itself, the newest that was heard: its life by then, and whether it leaves. In
         one life it asks to be taken in, and then to be let go. The node that was heard last stands last."""
         self._ended: dict[int, int] = {}
-        """Node -> the life by then in which it was let go by a person, or by the roster. It may not know that yet."""
-        self._left: tuple[int, ...] = ()
+        """Node -> the life by then in which a person had it removed. It may not know that yet."""
+        self._left: tuple[Gone, ...] = ()
         """The nodes that were let go by the roster, when a node asked last to be taken in."""
 
     def handle(self, query: Query, reply: Reply) -> None:
@@ -246,7 +247,7 @@ class Answers:
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
         change = None
         if self._following is not None:
-            change = self._following.release(query.node_id, address, asks_itself=query.life > 0)
+            change = self._following.release(query.node_id, address, query.life)
         if change is None:
             change = self._replica.replication.remove_member(query.node_id)
         if not query.life and self._following is None and change in (Change.DONE, Change.UNDER_WAY):
@@ -254,11 +255,12 @@ class Answers:
         return self._outcome(query.nonce, change)
 
     def _end_lives(self) -> None:
-        """Each node learns from the roster who was let go, whether it leads or not: it may lead when that one asks."""
+        """Each node learns from the roster whom a person had removed, whether it leads or not: it may lead when that one
+        asks."""
         left = self._following.left if self._following is not None else ()
-        for node_id in left:
-            if node_id not in self._left:
-                self._end_life(node_id)
+        for each in left:
+            if not each.life and each not in self._left:
+                self._end_life(each.node_id)
         self._left = left
 
     def _end_life(self, node_id: int) -> None:
@@ -268,7 +270,10 @@ class Answers:
 
     def _is_over(self, query: AddMemberQuery) -> bool:
         """Whether a node asks in a life in which it was let go, and has not been taken in again since."""
-        if not 0 < query.life <= self._ended.get(query.node_id, 0):
+        ended = self._ended.get(query.node_id, 0)
+        if self._following is not None:
+            ended = max(ended, self._following.last_life_of(query.node_id))
+        if not 0 < query.life <= ended:
             return False
         return self._following is None or not self._following.has(query.node_id)
 

@@ -170,6 +170,7 @@ class Departing:
     ) -> None:
         """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
         self._placing = placing
+        self._life = life
         self._ticks = 0
         self._ticks_max = drain_ticks(settings)
         self._asker = Asker(
@@ -194,7 +195,7 @@ class Departing:
             self._asker.close()
         elif (
             following is None
-            or following.release(placing.node_id, placing.own_address, asks_itself=True) is Change.NOT_LEADER
+            or following.release(placing.node_id, placing.own_address, self._life) is Change.NOT_LEADER
         ):
             self._asker.tick(self._ticks, self._targets)
 

@@ -166,12 +166,13 @@ class Hosting:
     def _ask_to_stay(self, is_leader: bool) -> None:
         """``is_leader``: of group 0, so that it is this node which takes others in."""
         placing, group = self.placing, self._groups.get(GROUP_OF_ROSTER)
-        if self._joining is None and placing.is_misplaced and not self._is_closing:
+        is_to_ask = placing.is_misplaced or self._has_left_before
+        if self._joining is None and is_to_ask and not self._is_closing:
             self._joining = self._make_joining()
         joining = self._joining
         if joining is None:
             return
-        is_needless = not self._asks_at_start and not placing.is_misplaced
+        is_needless = not self._asks_at_start and not is_to_ask
         if self._is_closing or is_needless or (is_leader and placing.is_in):
             joining.end()
         if joining.origin is None:
@@ -182,6 +183,12 @@ class Hosting:
         self._joining, self._asks_at_start = None, False
         if joining.roster is not None:
             placing.learn(joining.roster)
+
+    @property
+    def _has_left_before(self) -> bool:
+        """Whether this node was let go because it asked for that in its last life, and is to be in again. It may have
+        been told in this life that it is in, before that was committed."""
+        return bool(self._settings.join) and self.placing.has_left_before(self._journal.life)
 
     def _point_out(self) -> None:
         """Have each group look for its members where the roster has them.

@@ -46,7 +46,7 @@ from zmqlab.engine.effects import Effects
 from zmqlab.engine.lifecycle import Standing, is_left_out
 from zmqlab.engine.peers import OF_NODE, Connections
 from zmqlab.errors import FrameError
-from zmqlab.placement import Roster
+from zmqlab.placement import Gone, Roster
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Change, Replication
 from zmqlab.replica.replication import MAX_MEMBERS
@@ -154,6 +154,10 @@ class Placing:
         that it does not have at all asks for its place at its start, and not while it runs: it may have been sent away.
         """
         return not self.is_in and self.place in self.roster.nodes
+
+    def has_left_before(self, life: int) -> bool:
+        """Whether this node, in its ``life``, is without a place because it asked for that in a former one."""
+        return 0 < self.roster.last_life_of(self.node_id) < life
 
     @property
     def is_in(self) -> bool:
@@ -301,10 +305,11 @@ class Following:
         members = self._replication.configuration.members
         return frozenset(each for each in members if self._roster.address_of(each) not in ("", address))
 
-    def release(self, node_id: int, address: str, asks_itself: bool) -> Change | None:
+    def release(self, node_id: int, address: str, life: int = 0) -> Change | None:
         """The member ``node_id`` is to be removed, or, with an ``address``, to leave the cluster.
 
-        If its identity is not known (0), it is the node whose place is at that address that leaves.
+        If its identity is not known (0), it is the node whose place is at that address that leaves. ``life``: the one in
+        which it asks for that itself; 0: a person does.
 
         None: it may be removed, as far as the roster goes.
         """
@@ -312,17 +317,21 @@ class Following:
         if replication.role is not Role.LEADER:
             return Change.NOT_LEADER if address else None
         if address:
-            return self._dismiss(node_id, address)
+            return self._dismiss(node_id, address, life)
         if node_id not in replication.configuration.members:
             return None
         if self._is_wanted(node_id):
-            return Change.UNDER_WAY if asks_itself else Change.PLACED
+            return Change.UNDER_WAY if life else Change.PLACED
         return None if node_id in replication.configuration.learners or self._is_complete() else Change.UNDER_WAY
 
     @property
-    def left(self) -> tuple[int, ...]:
+    def left(self) -> tuple[Gone, ...]:
         """The nodes that were let go, by what is committed."""
         return self._roster.left
+
+    def last_life_of(self, node_id: int) -> int:
+        """The life in which a node has asked to be let go, and was, by what is committed; 0: in none."""
+        return self._roster.last_life_of(node_id)
 
     def has(self, node_id: int) -> bool:
         """Whether a node has a place, by what the log of group 0 has, committed or not."""
@@ -352,16 +361,16 @@ class Following:
 
     def _was_let_go(self, node_id: int) -> bool:
         """Whether it had a place, and has none by what the log of group 0 has, committed or not."""
-        return node_id in self._latest().left
+        return self._latest().has_left(node_id)
 
-    def _dismiss(self, node_id: int, address: str) -> Change:
+    def _dismiss(self, node_id: int, address: str, life: int) -> Change:
         latest = self._latest()
         own = latest.address_of(node_id) if node_id else ""
         place = own or ("" if self._was_let_go(node_id) else address)
         if place in latest.nodes and len(latest.nodes) == 1:
             return Change.LAST_VOTER
         if place in latest.nodes:
-            return self._propose(latest.without_node(place, self._placing.copies, address))
+            return self._propose(latest.without_node(place, self._placing.copies, address, life))
         replication = self._replication
         return Change.DONE if replication.commit_index >= replication.configuration_index else Change.UNDER_WAY
 
@@ -373,7 +382,7 @@ class Following:
         """
         self._place_members()
         place = self._place_of.get(member, "")
-        if not place and member not in self._roster.left:
+        if not place and not self._roster.has_left(member):
             return not self._is_complete()
         return place in self._placing.places_in(self._number)
 

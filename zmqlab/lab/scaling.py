@@ -403,8 +403,8 @@ def remove_node(endpoints: Callable[[], Sequence[str]], address: str, deadline: 
     """
     placed = look(endpoints())
     status = placed.told.get(address) if placed is not None else None
-    known, left = (placed.roster.id_at(address), placed.roster.left) if placed is not None else (0, ())
-    if status is not None and known and status.node_id in left:
+    known = placed.roster.id_at(address) if placed is not None else 0
+    if status is not None and placed is not None and known and placed.roster.has_left(status.node_id):
         raise ClusterError(
             f"{status.name} runs at {address} and has no place in this cluster, and the place there is that of another"
             f" node: end {status.name} first, and remove the place then"

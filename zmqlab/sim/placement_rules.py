@@ -126,4 +126,4 @@ class PlacementRules:
 
 def _place(roster: Roster, node_id: int, address: str) -> str:
     """Of a node that is at ``address``; empty if it was let go."""
-    return roster.address_of(node_id) or ("" if node_id in roster.left else address)
+    return roster.address_of(node_id) or ("" if roster.has_left(node_id) else address)

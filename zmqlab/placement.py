@@ -171,8 +171,8 @@ class Gone(NamedTuple):
 
     node_id: int
     life: int = 0
-    """The life in which it asked for that itself, counted by its starts; 0: a person has had it removed. In a later life
-    it may ask to come back, while the question of the former one is still under way."""
+    """The life in which it asked for that itself, counted by its starts; 0: a person has had it removed. In a later
+    life it may ask to come back, while the question of the former one is still under way."""
 
 
 class Roster(NamedTuple):

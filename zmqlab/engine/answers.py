@@ -255,8 +255,8 @@ class Answers:
         return self._outcome(query.nonce, change)
 
     def _end_lives(self) -> None:
-        """Each node learns from the roster whom a person had removed, whether it leads or not: it may lead when that one
-        asks."""
+        """Each node learns from the roster whom a person had removed, whether it leads or not. It may lead when that
+        one asks."""
         left = self._following.left if self._following is not None else ()
         for each in left:
             if not each.life and each not in self._left:

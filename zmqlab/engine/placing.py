@@ -308,8 +308,8 @@ class Following:
     def release(self, node_id: int, address: str, life: int = 0) -> Change | None:
         """The member ``node_id`` is to be removed, or, with an ``address``, to leave the cluster.
 
-        If its identity is not known (0), it is the node whose place is at that address that leaves. ``life``: the one in
-        which it asks for that itself; 0: a person does.
+        If its identity is not known (0), it is the node whose place is at that address that leaves. ``life``: the one
+        in which it asks for that itself; 0: a person does.
 
         None: it may be removed, as far as the roster goes.
         """

@@ -417,7 +417,7 @@ class Process(Seated):
             self._end("in order")
 
     def _hand_in(self, engine: Engine, sender: int, frame: bytes | str) -> None:
-        if type(frame) is str:
+        if isinstance(frame, str):
             engine.on_peer_gone(frame)
             return
         frame_type = frame[3]

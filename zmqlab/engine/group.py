@@ -164,14 +164,13 @@ class Group:
             self.replica.take_forwarded(requests, sender)
         elif frame_type == frames.HELLO:
             self.peers.take_hello(decode_hello(frame))
-            return False
         else:
             message = decode_message(frame_type, frame)
             self.peers.expect_message(message)
             if self.tracing is not None:
                 self.tracing.heard(message, len(frame))
             self.replica.step(message)
-        return True
+        return frame_type != frames.HELLO
 
     def on_peer_gone(self, address: str) -> None:
         """The connection to ``address`` has closed. If the leader is there, its process has probably ended."""

@@ -92,7 +92,6 @@ class Process(Seated):
         self._raft: RaftByQuorum | None = None
         self._now_us = world.now_us
         self._turn_us, self._queue_frames = plan.turn_us, plan.queue_frames
-        self._peer_frame_bytes = plan.peer_frame_bytes
         self._clock_rate = plan.clock_rates[number % len(plan.clock_rates)]
         self.life = 0
         """Counts starts, so that an event of an earlier life is known."""
@@ -401,11 +400,8 @@ class Process(Seated):
             self._wake_later()
         if self._beginning.told_by:
             self._beginning.took_turn(self.replica.replication.configuration if self.replica else None)
-        if self._worlds:
-            for seat in self.all_seats():
-                seat.watcher.took_turn(not is_more)
-        else:
-            self.watcher.took_turn(not is_more)
+        for seat in self.all_seats() if self._worlds else (self,):
+            seat.watcher.took_turn(not is_more)
         if self.world.placed is not None:
             self.world.placed.knows(self)
         if engine.is_over:
@@ -417,7 +413,7 @@ class Process(Seated):
             self._end("in order")
 
     def _hand_in(self, engine: Engine, sender: int, frame: bytes | str) -> None:
-        if type(frame) is str:
+        if isinstance(frame, str):
             engine.on_peer_gone(frame)
             return
         frame_type = frame[3]
@@ -429,7 +425,7 @@ class Process(Seated):
                 engine.on_answer(self.sockets.asked[sender], frame)
         elif frame_type in _FROM_CLIENTS:
             engine.on_client_frame(sender.to_bytes(2, "little"), frame)
-        elif len(frame) > self._peer_frame_bytes:
+        elif len(frame) > self.world.plan.peer_frame_bytes:
             raise Violation(f"frames: node {sender} sends {len(frame)} bytes to node {self.node_id}, which drops them")
         elif engine.links.active and sender in self.world.processes:
             self._hear_badly(engine, self.world.processes[sender], frame)

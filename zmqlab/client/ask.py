@@ -63,7 +63,7 @@ class Lines:
         return len(self._sockets)
 
     def take(self, endpoint: str) -> net.Socket:
-        """The connection to a node, or a new one; nobody else has it until :meth:`give_back`.
+        """The connection to a node, or a new one. It is the caller's until :meth:`give_back`.
 
         Raises:
             RequestError: this process has no file descriptor left.

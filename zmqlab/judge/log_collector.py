@@ -221,9 +221,8 @@ class LogCollector:
         self._poll_s = poll_s
         self._turn, self._more = 0, False  # "more": the last answer was so large that there is more
         self._first_of: dict[str, int] = {}  # endpoint -> the oldest entry that it has, as it last said
-        self._lock = (
-            threading.Lock()
-        )  # held while a node is asked and entries are taken in: by the thread, or catch_up()
+        self._lock = threading.Lock()
+        """Held while a node is asked and entries are taken in: by the thread, or by :meth:`catch_up`."""
         self._lines = Lines()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="zmqlab-collector", daemon=True)

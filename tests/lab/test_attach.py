@@ -191,6 +191,14 @@ def test_with_shards_a_group_that_is_closed_is_no_restart(outside: Outside) -> N
     assert outside.told == [("restarted", "node2")]
 
 
+def test_with_shards_a_node_that_had_just_started_and_is_another_process_was_restarted(outside: Outside) -> None:
+    """It had run for a second, and its next process had run for half a second when it was heard."""
+    outside.fleet.plan = NodePlan(cluster="attached", run_dir=Path(), shards=2)
+    outside.say(2, uptime_ms=900, shards=2)
+    outside.say(2, uptime_ms=600, shards=2, pid=77)
+    assert outside.told == [("restarted", "node2")]
+
+
 def test_events_are_placed_by_the_clock_of_their_machine(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
     def statuses(endpoints: list[str], timeout_s: float) -> dict[str, NodeStatus]:
         ahead_ns = 2_000_000_000 if endpoints == ["tcp://127.0.0.1:5202"] else 0

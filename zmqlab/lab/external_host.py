@@ -178,7 +178,8 @@ class AttachedFleet(Fleet):
         self._seen = seen
         self._silent: set[str] = set()
         """Nodes of which an event tells that they are not heard."""
-        self._uptimes_ms: dict[str, int] = {}
+        self._last_told: dict[str, tuple[int, int]] = {}
+        """Node -> the process id and the uptime, in milliseconds, that it told last."""
         self._clocks: dict[str, ClockSamples] = {}
         self._closing = threading.Event()
         self._dropped: set[str] = set()
@@ -296,7 +297,7 @@ class AttachedFleet(Fleet):
             self._feed.disconnect(settings.endpoint)
             self._feed.forget(settings.name)
             self._silent.discard(settings.name)
-            self._uptimes_ms.pop(settings.name, None)
+            self._last_told.pop(settings.name, None)
             self._clocks.pop(settings.name, None)
             forget([settings.endpoint])
 
@@ -307,8 +308,9 @@ class AttachedFleet(Fleet):
                 self._feed.note(LabEvent.SILENT, name, "", time.time_ns() - round(age_s * 1e9))
             return
         slack_ms = GROUPS_MS if self.plan.shards > 1 else 0
-        restarted = status.uptime_ms + slack_ms < self._uptimes_ms.get(name, 0)
-        self._uptimes_ms[name] = status.uptime_ms
+        pid, uptime_ms = self._last_told.get(name, (status.pid, 0))
+        restarted = status.pid != pid or status.uptime_ms + slack_ms < uptime_ms  # in a container it may be pid 1 again
+        self._last_told[name] = status.pid, status.uptime_ms
         if restarted:
             self._feed.note(LabEvent.RESTARTED, name, f"pid {status.pid}")
         elif name in self._silent:

@@ -106,8 +106,10 @@ def differ_in_history(run: History, nodes: list[FakeNode]) -> None:
 
 
 def lag_behind(run: History, nodes: list[FakeNode]) -> None:
-    nodes[0].index -= 1
-    nodes[0].status.applied_index -= 1
+    """By the retry and the request before it, which has two orders."""
+    nodes[0].index -= 2
+    nodes[0].status.applied_index -= 2
+    nodes[0].status.orders_applied -= 2
 
 
 def answer_before_it_is_ordered(run: History, nodes: list[FakeNode]) -> None:
@@ -157,6 +159,23 @@ def test_a_broken_promise_is_caught(
     assert not verdict.ok
     assert caught_by in failed(verdict), verdict
     assert verdict.outcome == ("not judged" if tamper is lag_behind else "failed")
+
+
+def test_a_node_that_lags_is_not_asked_how_many_orders_the_whole_log_has(run: History, nodes: list[FakeNode]) -> None:
+    """One node that was still catching up made the verdict "failed": it had applied fewer orders than the log has."""
+    lag_behind(run, nodes)
+    verdict = judged(run, nodes)
+    assert failed(verdict) == {"nodes agree"}
+    assert "60 orders applied on 2 of 3 nodes, the rest lag" in repr(verdict)
+    apply_twice(run, nodes)
+    assert "nothing twice" in failed(judged(run, nodes)), "the others are still compared"
+
+
+def test_orders_that_no_node_counted_up_to_the_logs_end_are_not_judged(run: History) -> None:
+    log = Replayed()
+    behind = checks.NodeEvidence("node0", 5, "", "", 0)
+    assert checks.nothing_twice((), log, [behind], 6).ok is None
+    assert checks.nothing_twice((), log, [behind], 5).ok
 
 
 def test_hashes_that_differed_during_the_run_fail_it(run: History, nodes: list[FakeNode]) -> None:

@@ -398,7 +398,7 @@ def _from_the_log(taken: RunEvidence, replayed: Replayed, watched: Sequence[Chec
     """All promises, in the order in which they are shown, for a log that is complete."""
     acknowledgements = taken.acknowledgements
     yield promises.nothing_lost(acknowledgements, replayed)
-    yield promises.nothing_twice(acknowledgements, replayed, taken.nodes)
+    yield promises.nothing_twice(acknowledgements, replayed, taken.nodes, last_index)
     yield from watched
     yield promises.order_agrees(acknowledgements)
     yield promises.answers_agree(acknowledgements, replayed)

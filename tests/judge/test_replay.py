@@ -35,6 +35,38 @@ def test_the_session_model_agrees_with_production_when_windows_and_sessions_run_
     assert not followed.applied_twice
 
 
+def test_the_first_unanswered_request_counts_though_the_answers_fill_their_room() -> None:
+    """It was refused for bytes like any other: an acknowledged request counted nowhere, and its orders were missing."""
+    limits = SessionLimits(session_bytes=1_024)
+    history = History(machine=StateMachine(limits))
+    client_id, order = history.open(), Command.limit(Side.BUY, "A", 1, 5)
+    history.request(client_id, 2, [order] * 40)
+    history.request(client_id, 3, [order])
+    assert history.machine.orders_applied == 40, "request 3 has no room"
+    history.request(client_id, 1, [order])
+    assert history.machine.orders_applied == 41
+    followed = replay(history.entries, 1_000, limits)
+    assert followed.commands_applied == 41
+    assert [number for number in (1, 2, 3) if (client_id, number) in followed.applied] == [1, 2]
+
+
+def test_the_session_model_agrees_with_production_when_bytes_run_out() -> None:
+    limits = SessionLimits(window_requests=8, session_bytes=1_024, total_bytes=4_000)
+    rng = random.Random(5)
+    history = History(machine=StateMachine(limits))
+    clients = [history.open() for _ in range(4)]
+    below = dict.fromkeys(clients, 1)
+    for _ in range(600):
+        client_id = rng.choice(clients)
+        number = below[client_id] + rng.randint(0, 6)
+        order = Command.limit(Side.BUY, "A", 1, rng.randint(1, 9))
+        history.request(client_id, number, [order] * rng.randint(1, 15), below[client_id])
+        below[client_id] += rng.random() < 0.3
+    followed = replay(history.entries, 10_000, limits)
+    assert followed.commands_applied == history.machine.orders_applied
+    assert not followed.applied_twice
+
+
 def test_the_session_model_evicts_the_least_recently_used() -> None:
     model = SessionModel(SessionLimits(max_sessions=2))
     model.open(1)

@@ -152,7 +152,10 @@ class SessionModel:
         self._evict()
 
     def counts(self, client_id: int, number: int, answered_below: int) -> bool:
-        """Whether this copy of the request is to be applied."""
+        """Whether this copy of the request is to be applied.
+
+        The first request without an answer is never refused for bytes: all others wait for it.
+        """
         if client_id not in self._floors:
             return False
         before = self._floors.pop(client_id)
@@ -161,11 +164,8 @@ class SessionModel:
         stored = self._stored[client_id]
         for done in range(before, min(floor, before + self._limits.window_requests)):
             self._bytes[client_id] -= stored.pop(done, 0)
-        return (
-            floor <= number < floor + self._limits.window_requests
-            and number not in stored
-            and self._bytes[client_id] < self._limits.session_bytes
-        )
+        has_room = number == floor or self._bytes[client_id] < self._limits.session_bytes
+        return floor <= number < floor + self._limits.window_requests and number not in stored and has_room
 
     def store(self, client_id: int, number: int, size: int) -> None:
         """The request was applied and its answer has ``size`` bytes."""

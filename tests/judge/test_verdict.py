@@ -40,6 +40,26 @@ def test_what_a_minority_has_not_is_not_lost(run: History, nodes: list[FakeNode]
     assert "Restart nodes until a majority runs" in unknown.detail
 
 
+def test_learners_are_in_no_majority(run: History, nodes: list[FakeNode]) -> None:
+    """One voter of three and a learner answered, and were taken for a majority: what the others had was called lost."""
+    last_index = len(run.entries) - 10
+    for number, node in enumerate(nodes[:2]):
+        node.entries = node.entries[:last_index]
+        node.index = node.status.applied_index = last_index
+        node.status.orders_applied -= 18
+        node.status.node_id = number
+        node.status.members = [
+            Member(node_id=each, name="", host="127.0.0.1", port=1, voter=each != 1) for each in range(4)
+        ]
+    verdict = judged(run, nodes[:2])
+    assert verdict.outcome == "not judged", verdict
+    assert "1 of 3 voters told its state" in repr(verdict)
+    for node in nodes[:2]:
+        node.status.members[1].voter = True
+        node.status.members[2].voter = False
+    assert "nothing lost" in failed(judged(run, nodes[:2])), "two voters of three are a majority"
+
+
 def test_what_a_minority_has_otherwise_is_a_broken_promise(run: History, nodes: list[FakeNode]) -> None:
     node = only_a_minority_is_left(nodes, len(run.entries) - 10)
     node.entries[9] = LogEntry(10, 1, 1, node.entries[10].data)

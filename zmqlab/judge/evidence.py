@@ -189,12 +189,15 @@ def _look(endpoints: Sequence[str], group: int) -> list[NodeEvidence]:
     nonce = ask.new_nonce()
     hashes = ask.ask_all(endpoints, lambda _: control.HashQuery(nonce=nonce), ASK_TIMEOUT_S, group=group)
     statuses = ask.statuses_of_group(endpoints, group, ASK_TIMEOUT_S)
+    newest = max(statuses.values(), key=lambda status: status.applied_index, default=None)
+    voting = {member.node_id for member in newest.members if member.voter} if newest is not None else set()
     found = []
     for endpoint, answer in hashes.items():
         status = statuses.get(endpoint)
         if isinstance(answer, control.HashAnswer) and status is not None and status.applied_index == answer.index:
             said = (status.name, answer.index, answer.chain_hash, answer.state_hash, status.orders_applied)
-            found.append(NodeEvidence(*said, sum(member.voter for member in status.members)))
+            voters = sum(member.voter for member in status.members)
+            found.append(NodeEvidence(*said, voters, not voting or status.node_id in voting))
     return sorted(found)
 
 

@@ -107,6 +107,8 @@ class NodeEvidence(NamedTuple):
     orders_applied: int
     voters: int = 0
     """How many voters the group has, by its word; 0: not known."""
+    votes: bool = True
+    """Whether it is one of them, by the word of the most advanced node; a learner is not. Not known: True."""
 
 
 def nothing_lost(acknowledgements: Sequence[Acknowledgement], log: Replayed) -> Check:

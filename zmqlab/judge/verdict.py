@@ -295,13 +295,14 @@ def _within_reach(taken: RunEvidence) -> tuple[RunEvidence, tuple[Check, ...]]:
     """What can be judged by the nodes that answered, and why that is not all, if it is not; see the module."""
     kind = REPLICATIONS.known(taken.replication or DEFAULT_REPLICATION)
     voters = max((node.voters for node in taken.nodes), default=0)
-    if kind is None or kind.needs != "majority" or not taken.nodes or 2 * len(taken.nodes) > voters:
+    told = sum(node.votes for node in taken.nodes)
+    if kind is None or kind.needs != "majority" or not taken.nodes or 2 * told > voters:
         return taken, ()
     last_index = max(node.log_index for node in taken.nodes)
     known = [ack for ack in taken.acknowledgements if ack.log_index <= last_index]
     reads = None if taken.reads is None else [read for read in taken.reads if read.log_index <= last_index]
     unknown = len(taken.acknowledgements) - len(known)
-    check = promises.majority_told(len(taken.nodes), voters, unknown, last_index)
+    check = promises.majority_told(told, voters, unknown, last_index)
     return replace(taken, acknowledgements=known, reads=reads, totals=None), (check,)
 
 

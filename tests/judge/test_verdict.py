@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from tests.judge.run_history import FakeNode, History, failed
+from zmqlab.errors import RequestError
+from zmqlab.judge import evidence
 from zmqlab.judge import promises as checks
 from zmqlab.judge.replay import LogEntry, Replayed
 from zmqlab.judge.verdict import Verdict, judge
@@ -309,6 +311,61 @@ def test_a_compacted_beginning_is_not_judged_unless_it_is_allowed(run: History, 
     allowed = judged(run, nodes, allow_compacted=True)
     assert allowed.ok
     assert "answers and orders applied not compared" in allowed.coverage
+
+
+def test_a_log_whose_end_can_not_be_read_is_not_judged(
+    run: History, nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The most advanced node told its state and died: the verdict was "failed", though no node had said a wrong word."""
+    last_index = len(run.entries) - 10
+    for node in nodes[1:]:
+        node.entries = node.entries[:last_index]
+        node.index = node.status.applied_index = last_index
+    ask = evidence.ask_for_log
+
+    def dead(endpoint: str, *told: Any) -> evidence.LogPiece:
+        if endpoint == nodes[0].endpoint:
+            raise RequestError("it does not answer")
+        return ask(endpoint, *told)
+
+    monkeypatch.setattr(evidence, "ask_for_log", dead)
+    totals = TOTALS._replace(client_ids=(2,))
+    verdict = judged(run, nodes, totals=totals)
+    assert verdict.outcome == "not judged", verdict
+    assert failed(verdict) == {"log complete", "nodes agree"}
+    assert "the last 10 entries up to index 33 could not be read from any node: judge again" in repr(verdict)
+    run.acknowledgements[5] = run.acknowledgements[5]._replace(log_index=3)
+    assert "nothing lost" in failed(judged(run, nodes, totals=totals)), "what can be read is still judged"
+    acknowledge_what_is_not_there(run, nodes)
+    run.acknowledgements[:] = [run.acknowledgements[-1]._replace(log_index=len(run.entries) + 1)]
+    assert "nothing lost" in failed(judged(run, nodes, totals=totals)), "it is behind the end of every log"
+
+
+def test_a_log_that_is_compacted_while_it_is_read_is_not_judged(
+    run: History, nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entries before and after the gap were taken for a wrong log: the verdict was "failed"."""
+    ask = evidence.ask_for_log
+
+    def compacting(*told: Any) -> evidence.LogPiece:
+        piece = ask(*told)
+        for node in nodes:
+            node.first_index = 15
+        return piece
+
+    monkeypatch.setattr(evidence, "ask_for_log", compacting)
+    verdict = judged(run, nodes)
+    assert verdict.outcome == "not judged", verdict
+    assert "below index 15 are compacted away" in repr(verdict)
+
+
+def test_a_log_without_an_entry_is_complete(nodes: list[FakeNode]) -> None:
+    """It was said that 0 entries were there where 0 to 0 were asked for."""
+    for node in nodes:
+        node.entries, node.index = [], 0
+        node.status.applied_index = node.status.orders_applied = 0
+    verdict = judged(History(), nodes)
+    assert "log complete" not in failed(verdict), verdict
 
 
 def test_a_loss_behind_a_compacted_beginning_is_still_seen(run: History, nodes: list[FakeNode]) -> None:

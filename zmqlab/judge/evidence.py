@@ -202,16 +202,19 @@ def _look(endpoints: Sequence[str], group: int) -> list[NodeEvidence]:
 
 
 def _pull(endpoint: str, last_index: int, group: int) -> LogPiece:
+    """What one node has up to ``last_index``. If it compacts its log meanwhile, then only what follows: no gap."""
     entries: list[LogEntry] = []
-    next_index, first_index = 1, 0
+    next_index = first_index = 1
     while next_index <= last_index:
         piece = ask_for_log(endpoint, next_index, PULL_BYTES, ASK_TIMEOUT_S, group)
-        first_index = first_index or max(1, piece.first_index)
-        if not piece.entries and next_index < piece.first_index:
-            next_index = piece.first_index
-            continue
-        if not piece.entries:
+        is_compacted = piece.first_index > next_index
+        if is_compacted:
+            entries.clear()
+            first_index = next_index = piece.first_index
+        fitting = [entry for entry in piece.entries if next_index <= entry.log_index <= last_index]
+        if fitting:
+            entries += fitting
+            next_index = fitting[-1].log_index + 1
+        elif not is_compacted:
             break
-        entries += [entry for entry in piece.entries if next_index <= entry.log_index <= last_index]
-        next_index = piece.entries[-1].log_index + 1
     return LogPiece(first_index, entries)

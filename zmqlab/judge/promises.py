@@ -191,16 +191,21 @@ def lost_in_part(
     acknowledgements: Sequence[Acknowledgement],
     entries: Sequence[LogEntry],
     first_index: int,
+    last_index: int,
     totals: RunTotals | None,
 ) -> Iterator[Check]:
-    """Nothing lost, for the acknowledgements that lie in the part of the log that is still there; and the totals, if
-    the sessions were opened in that part."""
-    known = [ack for ack in acknowledgements if ack.log_index >= first_index]
+    """Nothing lost, for the acknowledgements that lie in the part of the log that is there; and the totals, if the
+    sessions were opened in that part and it goes to the log's end, ``last_index``.
+
+    An acknowledgement behind the log's end is lost, as in a log that is whole.
+    """
+    end = entries[-1].log_index if entries else 0
+    known = [ack for ack in acknowledgements if first_index <= ack.log_index <= end or ack.log_index > last_index]
     if not entries or not known:
         return
     replayed = replay(entries, 0)
     yield nothing_lost(known, replayed)
-    if totals is not None and min(totals.client_ids, default=0) >= first_index:
+    if totals is not None and end >= last_index and min(totals.client_ids, default=0) >= first_index:
         yield totals_agree(totals, replayed)
 
 

@@ -410,23 +410,27 @@ def _from_the_log(taken: RunEvidence, replayed: Replayed, watched: Sequence[Chec
 
 
 def _from_a_part(taken: RunEvidence, log: LogPiece, last_index: int) -> Iterator[Check]:
-    """What can be checked if the log's beginning is gone."""
+    """What can be checked if the log's beginning is gone, or its end could not be read."""
     acknowledgements = taken.acknowledgements
     yield promises.order_agrees(acknowledgements)
     if taken.reads is not None:
         yield promises.reads_agree(taken.reads, acknowledgements, Replayed(), last_index)
-    yield from promises.lost_in_part(acknowledgements, log.entries, log.first_index, taken.totals)
+    yield from promises.lost_in_part(acknowledgements, log.entries, log.first_index, last_index, taken.totals)
 
 
 def _log_complete(log: LogPiece, last_index: int, allow_compacted: bool, problem: str) -> Check:
-    """The log is there from its beginning to ``last_index`` without a gap. ``problem``: why it was not collected."""
+    """The log is there from its beginning to ``last_index`` without a gap. ``problem``: why it was not collected.
+
+    A gap is a node's wrong answer. An end that is missing is none: the node that has it may have died since.
+    """
     name = "log complete"
     first = log.first_index
-    expected = last_index - first + 1
-    if len(log.entries) != expected or any(
-        entry.log_index != first + offset for offset, entry in enumerate(log.entries)
-    ):
+    missing = max(0, last_index - first + 1) - len(log.entries)
+    if missing < 0 or any(entry.log_index != first + offset for offset, entry in enumerate(log.entries)):
         return Check(name, False, f"{len(log.entries):,} entries where {first:,} to {last_index:,} were asked for")
+    if missing:
+        detail = f"the last {counted(missing, 'entry')} up to index {last_index:,} could not be read from any node"
+        return Check(name, None, f"{detail}: judge again when all nodes answer")
     if first > 1:
         detail = f"entries below index {first:,} are compacted away on every node"
         if not allow_compacted:

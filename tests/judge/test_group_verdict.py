@@ -107,6 +107,13 @@ def test_a_group_that_no_node_answers_for_is_not_judged(histories: dict[int, His
     assert checks(verdict)["nodes agree"][1].startswith("group 1: ")
 
 
+def test_what_lies_before_the_logs_of_groups_is_not_said_to_be_covered(histories: dict[int, History]) -> None:
+    groups = {group: evidence_of(history, group) for group, history in histories.items()}
+    shorter = replace(groups[1], log=LogPiece(11, histories[1].entries[10:]))
+    verdict = judged(histories, g1=shorter)
+    assert verdict.coverage.startswith("82 of 90 acknowledged requests; the others lie before the log"), "it said 90"
+
+
 def test_states_that_differ_in_many_groups_are_told_in_one_line(histories: dict[int, History]) -> None:
     groups = {group: evidence_of(history, group) for group, history in histories.items()}
     broken = {f"g{group}": replace(each, mismatches=1) for group, each in groups.items()}

@@ -311,12 +311,14 @@ def test_a_compacted_beginning_is_not_judged_unless_it_is_allowed(run: History, 
     allowed = judged(run, nodes, allow_compacted=True)
     assert allowed.ok
     assert "answers and orders applied not compared" in allowed.coverage
+    assert allowed.coverage.startswith("22 of 30 acknowledged requests; the others lie before the log"), "it said 30"
+    assert "nothing lost: in the replicated log: 22 of 30 acknowledged requests; the others lie" in repr(allowed)
 
 
 def test_a_log_whose_end_can_not_be_read_is_not_judged(
     run: History, nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The most advanced node told its state and died: the verdict was "failed", though no node had said a wrong word."""
+    """The most advanced node told its state and died: the verdict was FAILED, though no node had told a lie."""
     last_index = len(run.entries) - 10
     for node in nodes[1:]:
         node.entries = node.entries[:last_index]
@@ -334,6 +336,7 @@ def test_a_log_whose_end_can_not_be_read_is_not_judged(
     assert verdict.outcome == "not judged", verdict
     assert failed(verdict) == {"log complete", "nodes agree"}
     assert "the last 10 entries up to index 33 could not be read from any node: judge again" in repr(verdict)
+    assert verdict.coverage.startswith("21 of 30 acknowledged requests; the others lie where the log could not be read")
     run.acknowledgements[5] = run.acknowledgements[5]._replace(log_index=3)
     assert "nothing lost" in failed(judged(run, nodes, totals=totals)), "what can be read is still judged"
     acknowledge_what_is_not_there(run, nodes)

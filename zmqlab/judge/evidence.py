@@ -47,6 +47,11 @@ class LogPiece(NamedTuple):
     """The oldest entry that this node still has; 1 if it has all."""
     entries: Sequence[LogEntry]
 
+    @property
+    def end(self) -> int:
+        """The index of the newest entry."""
+        return self.first_index + len(self.entries) - 1
+
 
 def ask_for_log(
     endpoint: str, from_index: int, max_bytes: int, timeout_s: float, group: int = 0, lines: ask.Lines | None = None

@@ -188,24 +188,25 @@ def majority_told(told: int, voters: int, unknown: int, last_index: int) -> Chec
 
 
 def lost_in_part(
-    acknowledgements: Sequence[Acknowledgement],
-    entries: Sequence[LogEntry],
-    first_index: int,
-    last_index: int,
-    totals: RunTotals | None,
+    known: Sequence[Acknowledgement], others: str, entries: Sequence[LogEntry], totals: RunTotals | None
 ) -> Iterator[Check]:
-    """Nothing lost, for the acknowledgements that lie in the part of the log that is there; and the totals, if the
-    sessions were opened in that part and it goes to the log's end, ``last_index``.
+    """Nothing lost, for the acknowledgements that can be looked up in the part of the log that is there; and the
+    totals, if the sessions were opened in that part, and it goes to the log's end.
 
-    An acknowledgement behind the log's end is lost, as in a log that is whole.
+    Args:
+        known: those that can be looked up.
+        others: how many these are of all, and where the others are; empty: they are all.
+        entries: the part of the log.
+        totals: what the client counted; None: not known, or the log's end is missing.
     """
-    end = entries[-1].log_index if entries else 0
-    known = [ack for ack in acknowledgements if first_index <= ack.log_index <= end or ack.log_index > last_index]
     if not entries or not known:
         return
     replayed = replay(entries, 0)
-    yield nothing_lost(known, replayed)
-    if totals is not None and end >= last_index and min(totals.client_ids, default=0) >= first_index:
+    check = nothing_lost(known, replayed)
+    if check.ok and others:
+        check = check._replace(detail=f"in the replicated log: {others}")
+    yield check
+    if totals is not None and min(totals.client_ids, default=0) >= entries[0].log_index:
         yield totals_agree(totals, replayed)
 
 

@@ -60,6 +60,41 @@ class RunEvidence:
     groups: Mapping[int, RunEvidence] = field(default_factory=dict)
     """Where there are several groups: the evidence of each, and then nothing is asked of all nodes together."""
 
+    @property
+    def last_index(self) -> int:
+        """The end of the log, by the most advanced node."""
+        return max((node.log_index for node in self.nodes), default=0)
+
+    @property
+    def is_to_the_end(self) -> bool:
+        """Whether the log that was read goes to :attr:`last_index`."""
+        return self.log is not None and self.log.end >= self.last_index
+
+    def looked_up(self) -> Sequence[Acknowledgement]:
+        """The acknowledgements that can be looked up in what was read of the log.
+
+        One behind the end of the log can be: it is not there.
+        """
+        if self.log is None:
+            return ()
+        first, end, last = self.log.first_index, self.log.end, self.last_index
+        if first <= 1 and self.is_to_the_end:
+            return self.acknowledgements
+        return [ack for ack in self.acknowledgements if first <= ack.log_index <= end or ack.log_index > last]
+
+    def coverage(self) -> str:
+        """How many acknowledged requests were looked up one by one, and where those are that were not."""
+        known = len(self.acknowledgements)
+        looked_up = sum(len(each.looked_up()) for each in self.groups.values() or (self,))
+        which = " (the first ones and the newest)" if self.unremembered else ""
+        told = f"{looked_up:,} of {known + self.unremembered:,} acknowledged requests{which}"
+        return f"{told}; {self.where_others_lie()}" if looked_up < known else told
+
+    def where_others_lie(self) -> str:
+        """Where the acknowledged requests are that can't be looked up."""
+        to_the_end = all(each.is_to_the_end for each in self.groups.values() or (self,))
+        return "the others lie " + ("before the log" if to_the_end else "where the log could not be read")
+
 
 def take_evidence(
     endpoints: Sequence[str],

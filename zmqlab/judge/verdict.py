@@ -298,7 +298,7 @@ def _within_reach(taken: RunEvidence) -> tuple[RunEvidence, tuple[Check, ...]]:
     told = sum(node.votes for node in taken.nodes)
     if kind is None or kind.needs != "majority" or not taken.nodes or 2 * told > voters:
         return taken, ()
-    last_index = max(node.log_index for node in taken.nodes)
+    last_index = taken.last_index
     known = [ack for ack in taken.acknowledgements if ack.log_index <= last_index]
     reads = None if taken.reads is None else [read for read in taken.reads if read.log_index <= last_index]
     unknown = len(taken.acknowledgements) - len(known)
@@ -315,12 +315,13 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
         return Verdict((*watched, Check("log", None, taken.log_problem)), "hashes only", nodes)
     if taken.compared is not None:
         watched = (*watched, promises.one_log(taken.conflicts, taken.compared))
-    last_index = max(node.log_index for node in nodes)
+    last_index = taken.last_index
     complete = _log_complete(log, last_index, allow_compacted, taken.log_problem)
     if log.first_index > 1 or not complete.ok:
         return Verdict(
-            (complete, *watched, *_from_a_part(taken, log, last_index)),
-            f"{_remembered(taken)}; the log from index {log.first_index:,} on, answers and orders applied not compared",
+            (complete, *watched, *_from_a_part(taken, log)),
+            f"{taken.coverage()}; the log from index {log.first_index:,} to {log.end:,}, answers and orders applied not"
+            " compared",
             nodes,
         )
     books = [read.key for read in taken.reads or ()]
@@ -328,18 +329,11 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
     entries = counted(len(log.entries), "log entry")
     return Verdict(
         (complete, *_from_the_log(taken, replayed, watched, last_index)),
-        f"{_remembered(taken)}; {entries}; {replayed.commands_replayed:,} of {replayed.commands_applied:,} commands"
+        f"{taken.coverage()}; {entries}; {replayed.commands_replayed:,} of {replayed.commands_applied:,} commands"
         " replayed on the naive book",
         nodes,
         (replayed.commands_replayed, replayed.commands_applied),
     )
-
-
-def _remembered(taken: RunEvidence) -> str:
-    """How many acknowledged requests are known one by one."""
-    known = len(taken.acknowledgements)
-    which = " (the first ones and the newest)" if taken.unremembered else ""
-    return f"{known:,} of {known + taken.unremembered:,} acknowledged requests{which}"
 
 
 def _of_groups(taken: RunEvidence, max_replayed_commands: int, max_replay_s: float, allow_compacted: bool) -> Verdict:
@@ -362,7 +356,7 @@ def _of_groups(taken: RunEvidence, max_replayed_commands: int, max_replay_s: flo
     replayed, applied = (sum(figures) for figures in zip(*(each.commands for each in verdicts.values()), strict=True))
     return Verdict(
         (*whole, *(_over_groups(name, verdicts) for name in names)),
-        f"{_remembered(taken)}; {entries:,} log entries of {count} groups; "
+        f"{taken.coverage()}; {entries:,} log entries of {count} groups; "
         f"{replayed:,} of {applied:,} commands replayed on the naive books",
         commands=(replayed, applied),
         groups=verdicts,
@@ -409,13 +403,20 @@ def _from_the_log(taken: RunEvidence, replayed: Replayed, watched: Sequence[Chec
         yield promises.reads_agree(taken.reads, acknowledgements, replayed, last_index)
 
 
-def _from_a_part(taken: RunEvidence, log: LogPiece, last_index: int) -> Iterator[Check]:
+def _from_a_part(taken: RunEvidence, log: LogPiece) -> Iterator[Check]:
     """What can be checked if the log's beginning is gone, or its end could not be read."""
     acknowledgements = taken.acknowledgements
     yield promises.order_agrees(acknowledgements)
     if taken.reads is not None:
-        yield promises.reads_agree(taken.reads, acknowledgements, Replayed(), last_index)
-    yield from promises.lost_in_part(acknowledgements, log.entries, log.first_index, last_index, taken.totals)
+        yield promises.reads_agree(taken.reads, acknowledgements, Replayed(), taken.last_index)
+    known = taken.looked_up()
+    others = f"{len(known):,} of {len(acknowledgements):,} acknowledged requests; {taken.where_others_lie()}"
+    yield from promises.lost_in_part(
+        known,
+        others if len(known) < len(acknowledgements) else "",
+        log.entries,
+        taken.totals if taken.is_to_the_end else None,
+    )
 
 
 def _log_complete(log: LogPiece, last_index: int, allow_compacted: bool, problem: str) -> Check:

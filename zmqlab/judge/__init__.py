@@ -9,6 +9,7 @@ Modules, in reading order:
 
 * :mod:`~zmqlab.judge.verdict`: passes the verdict, and puts it beside the figures of a run; begin here.
 * :mod:`~zmqlab.judge.promises`: what is promised, one pure function for each promise.
+* :mod:`~zmqlab.judge.log_checks`: what is promised of the log itself, and what a part of it still shows.
 * :mod:`~zmqlab.judge.real_time`: what times on one clock say about the order of requests and reads.
 * :mod:`~zmqlab.judge.thresholds`: limits that a caller sets on the figures of a run.
 * :mod:`~zmqlab.judge.run_evidence`: all that a verdict is passed on, of one Raft group or of several.

@@ -8,13 +8,13 @@ breaks it and sees its check fail.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from zmqlab.judge.real_time import ceilings_of, floors_of, out_of_order
-from zmqlab.judge.replay import BookKey, LogEntry, Replayed, RequestTable, replay
+from zmqlab.judge.replay import BookKey, Replayed, RequestTable
 from zmqlab.wording import WHY_REFUSED, counted, joined, refused
 
 Outcome = Literal["passed", "failed", "not judged"]
@@ -185,29 +185,6 @@ def majority_told(told: int, voters: int, unknown: int, last_index: int) -> Chec
     if unknown:
         detail += f", before {counted(unknown, 'acknowledged request')} that the others may have"
     return Check("majority asked", None, f"{detail}. Restart nodes until a majority runs, and judge again")
-
-
-def lost_in_part(
-    known: Sequence[Acknowledgement], others: str, entries: Sequence[LogEntry], totals: RunTotals | None
-) -> Iterator[Check]:
-    """Nothing lost, for the acknowledgements that can be looked up in the part of the log that is there; and the
-    totals, if the sessions were opened in that part, and it goes to the log's end.
-
-    Args:
-        known: those that can be looked up.
-        others: how many these are of all, and where the others are; empty: they are all.
-        entries: the part of the log.
-        totals: what the client counted; None: not known, or the log's end is missing.
-    """
-    if not entries or not known:
-        return
-    replayed = replay(entries, 0)
-    check = nothing_lost(known, replayed)
-    if check.ok and others:
-        check = check._replace(detail=f"in the replicated log: {others}")
-    yield check
-    if totals is not None and min(totals.client_ids, default=0) >= entries[0].log_index:
-        yield totals_agree(totals, replayed)
 
 
 def run_complete(totals: RunTotals) -> Check:
@@ -388,15 +365,6 @@ def reads_agree(
 
 def _read(read: BookRead) -> str:
     return f"the book of {read.symbol} at index {read.log_index:,}"
-
-
-def one_log(conflicts: Sequence[object], compared: int) -> Check:
-    """Every node that was asked for a committed entry, at any time, gave the same one."""
-    name = "one log"
-    if conflicts:
-        differ = counted(len(conflicts), "committed entry differs", "committed entries differ")
-        return Check(name, False, f"{differ} between nodes: {conflicts[0]}")
-    return Check(name, True, f"{compared:,} committed entries were read more than once, from several nodes, and agreed")
 
 
 def one_leader(leaders: Mapping[int, Collection[str]]) -> Check:

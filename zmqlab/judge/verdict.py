@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD
-from zmqlab.judge import promises
+from zmqlab.judge import log_checks, promises
 from zmqlab.judge.evidence import LogPiece
 from zmqlab.judge.promises import Acknowledgement, Check, NodeEvidence, Outcome
 from zmqlab.judge.replay import Replayed, replay
@@ -314,9 +314,9 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
     if log is None:
         return Verdict((*watched, Check("log", None, taken.log_problem)), "hashes only", nodes)
     if taken.compared is not None:
-        watched = (*watched, promises.one_log(taken.conflicts, taken.compared))
+        watched = (*watched, log_checks.one_log(taken.conflicts, taken.compared))
     last_index = taken.last_index
-    complete = _log_complete(log, last_index, allow_compacted, taken.log_problem)
+    complete = log_checks.log_complete(log, last_index, allow_compacted, taken.log_problem)
     if log.first_index > 1 or not complete.ok:
         return Verdict(
             (complete, *watched, *_from_a_part(taken, log)),
@@ -411,33 +411,9 @@ def _from_a_part(taken: RunEvidence, log: LogPiece) -> Iterator[Check]:
         yield promises.reads_agree(taken.reads, acknowledgements, Replayed(), taken.last_index)
     known = taken.looked_up()
     others = f"{len(known):,} of {len(acknowledgements):,} acknowledged requests; {taken.where_others_lie()}"
-    yield from promises.lost_in_part(
+    yield from log_checks.lost_in_part(
         known,
         others if len(known) < len(acknowledgements) else "",
         log.entries,
         taken.totals if taken.is_to_the_end else None,
     )
-
-
-def _log_complete(log: LogPiece, last_index: int, allow_compacted: bool, problem: str) -> Check:
-    """The log is there from its beginning to ``last_index`` without a gap. ``problem``: why it was not collected.
-
-    A gap is a node's wrong answer. An end that is missing is none: the node that has it may have died since.
-    """
-    name = "log complete"
-    first = log.first_index
-    missing = max(0, last_index - first + 1) - len(log.entries)
-    if missing < 0 or any(entry.log_index != first + offset for offset, entry in enumerate(log.entries)):
-        return Check(name, False, f"{len(log.entries):,} entries where {first:,} to {last_index:,} were asked for")
-    if missing:
-        detail = f"the last {counted(missing, 'entry')} up to index {last_index:,} could not be read from any node"
-        return Check(name, None, f"{detail}: judge again when all nodes answer")
-    if first > 1:
-        detail = f"entries below index {first:,} are compacted away on every node"
-        if not allow_compacted:
-            detail += (
-                f". {problem or 'They were gone when the run began, or nothing collected the log while it went on'}"
-            )
-            detail += ". Judge what is left with --allow-compacted (allow_compacted=True), or begin on a new cluster"
-        return Check(name, allow_compacted or None, detail + (": allowed" if allow_compacted else ""))
-    return Check(name, True, counted(len(log.entries), "entry"))

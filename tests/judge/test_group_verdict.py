@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from tests.judge.run_history import FakeNode, History, small_run
+from zmqlab.judge import promises
 from zmqlab.judge.evidence import Acknowledgements, LogPiece
 from zmqlab.judge.live_count import SoFar, over_groups
 from zmqlab.judge.promises import NodeEvidence, RunTotals
 from zmqlab.judge.run_evidence import RunEvidence, hosts_of_groups
 from zmqlab.judge.verdict import Verdict, pass_verdict
 from zmqlab.load.run_record import RECORD
+from zmqlab.runs.kept_files import of_fields
 from zmqlab.wire.node_status import GroupBrief
 
 GROUPS = (0, 1, 2)
@@ -79,8 +81,28 @@ def test_an_order_that_one_group_lost_fails_the_run_and_names_the_group(historie
     ok, detail = checks(verdict)["nothing lost"]
     assert ok is False
     assert detail.startswith("group 2: acknowledged requests 1 not in the log")
-    assert verdict.lost == ((2, 99, ack.log_index),)
+    assert verdict.lost == ((2, 99, ack.log_index, 2),)
     assert verdict.groups[1].outcome == "passed"
+
+
+def test_lost_requests_of_two_groups_are_told_apart(
+    histories: dict[int, History], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were joined without their group: client 2 had lost request 99 twice, and none knew of which group."""
+    groups = {group: evidence_of(history, group) for group, history in histories.items()}
+    lost = [each.acknowledgements[-1]._replace(request_number=99) for each in groups.values()]
+    broken = {f"g{group}": replace(each, acknowledgements=[lost[group]]) for group, each in groups.items()}
+    verdict = judged(histories, **broken)
+    assert [each.group for each in verdict.lost] == [0, 1, 2]
+    assert len(set(verdict.lost)) == 3
+    assert verdict.groups[1].lost == (verdict.lost[1],)
+    monkeypatch.setattr(promises, "LISTED", 2)
+    assert len(judged(histories, **broken).lost) == 2
+
+
+def test_a_lost_request_that_was_kept_without_its_group_is_read() -> None:
+    kept = {"name": "nothing lost", "ok": False, "detail": "", "requests": [[2, 99, 7]]}
+    assert of_fields(promises.Check, kept).requests == (promises.LostRequest(2, 99, 7, group=0),)
 
 
 def test_evidence_of_another_group_does_not_count(histories: dict[int, History]) -> None:

@@ -20,7 +20,7 @@ def test_lost_requests_are_named_in_runs_and_listed_one_by_one(run: History) -> 
     assert not check.ok
     assert f"requests 11 to 17 of client {client_id} (index 13 to 19)" in check.detail
     assert len(check.requests) == 17
-    assert check.requests[0] == (client_id, 11, 13)
+    assert check.requests[0] == (client_id, 11, 13, 0)
 
 
 def test_a_single_lost_request_is_named_with_its_index() -> None:
@@ -72,7 +72,7 @@ def test_a_promise_that_was_never_made_is_broken_all_the_same(run: History, node
     verdict = judge([node.endpoint for node in nodes], run.acknowledgements, settle_s=0.2)
     weak = verdict.of_replication("leader-ack")
     assert weak.outcome == verdict.outcome == "failed"
-    assert verdict.lost == ((2, 31, run.acknowledgements[-1].log_index),)
+    assert verdict.lost == ((2, 31, run.acknowledgements[-1].log_index, 0),)
     lost = {check.name: check.detail for check in weak.checks}["nothing lost"]
     assert lost.endswith("(replication leader-ack does not promise this)")
     assert verdict.of_replication("raft") == verdict == verdict.of_replication("mymodule:Mine")

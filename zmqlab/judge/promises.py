@@ -61,6 +61,17 @@ class BookRead(NamedTuple):
         return BookKey(self.log_index, self.symbol, self.levels)
 
 
+class LostRequest(NamedTuple):
+    """An acknowledged request that is lost."""
+
+    client_id: int
+    request_number: int
+    log_index: int
+    """That its client was told; 0 if it waited for no answer."""
+    group: int = 0
+    """The Raft group. Clients and requests of two groups have the same numbers."""
+
+
 class Check(NamedTuple):
     """One promise, and whether it was kept."""
 
@@ -68,8 +79,12 @@ class Check(NamedTuple):
     ok: bool | None
     """None: that can't be known; ``detail`` says why, and what to do."""
     detail: str
-    requests: tuple[tuple[int, int, int], ...] = ()
-    """Of "nothing lost": (client id, request number, log index) of what is lost, the first :data:`LISTED` of them."""
+    requests: tuple[LostRequest, ...] = ()
+    """Of "nothing lost": what is lost, the first :data:`LISTED` requests."""
+
+    def of_group(self, group: int) -> Check:
+        """The same of a group, which each request names."""
+        return self._replace(requests=tuple(each._replace(group=group) for each in self.requests))
 
 
 class RunTotals(NamedTuple):
@@ -135,7 +150,7 @@ def nothing_lost(acknowledgements: Sequence[Acknowledgement], log: Replayed) -> 
             )
             if bad
         ]
-        listed = tuple(ack[:3] for ack in (lost + elsewhere + others)[:LISTED])
+        listed = tuple(LostRequest(*ack[:3]) for ack in (lost + elsewhere + others)[:LISTED])
         return Check("nothing lost", False, "acknowledged requests " + "; ".join(problems), listed)
     return Check("nothing lost", True, f"all {len(acknowledgements):,} acknowledged requests are in the replicated log")
 
@@ -239,7 +254,7 @@ def sent_is_applied(totals: RunTotals, log: Replayed) -> Check:
     lost = [Acknowledgement(*key, 0, 0, 0, 0) for key in sent if key not in log.applied]
     if not lost:
         return Check(name, True, f"all {len(sent):,} requests that were sent are applied")
-    listed = tuple((ack.client_id, ack.request_number, 0) for ack in lost[:LISTED])
+    listed = tuple(LostRequest(*ack[:3]) for ack in lost[:LISTED])
     said = f"{len(lost):,} of {len(sent):,} requests were sent and are not applied, and no client was told: "
     return Check(name, False, said + _requests(lost) + " (ack none promises nothing)", listed)
 

@@ -27,7 +27,7 @@ from typing import Any
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD
 from zmqlab.judge import log_checks, promises
 from zmqlab.judge.evidence import LogPiece
-from zmqlab.judge.promises import Acknowledgement, Check, NodeEvidence, Outcome
+from zmqlab.judge.promises import Acknowledgement, Check, LostRequest, NodeEvidence, Outcome
 from zmqlab.judge.replay import Replayed, replay
 from zmqlab.judge.run_evidence import RunEvidence, take_evidence
 from zmqlab.judge.thresholds import Threshold, crossed
@@ -74,8 +74,8 @@ class Verdict:
         return self.outcome == "passed"
 
     @property
-    def lost(self) -> tuple[tuple[int, int, int], ...]:
-        """(client id, request number, log index) of each acknowledged request that is lost, up to 10,000 of them.
+    def lost(self) -> tuple[LostRequest, ...]:
+        """Each acknowledged request that is lost, up to 10,000 of them.
 
         Of a client that waited for no answer: of each request that was sent and is not applied, with index 0.
         """
@@ -288,7 +288,8 @@ def pass_verdict(
         return _of_groups(taken, max_replayed_commands, max_replay_s, allow_compacted)
     within, beyond = _within_reach(taken)
     verdict = _verdict_on(within, max_replayed_commands, max_replay_s, allow_compacted)
-    return replace(verdict, checks=(*beyond, *verdict.checks)).of_replication(taken.replication)
+    checks = (*beyond, *(check.of_group(taken.group or 0) for check in verdict.checks))
+    return replace(verdict, checks=checks).of_replication(taken.replication)
 
 
 def _within_reach(taken: RunEvidence) -> tuple[RunEvidence, tuple[Check, ...]]:
@@ -371,7 +372,7 @@ def _over_groups(name: str, verdicts: Mapping[int, Verdict]) -> Check:
         if bad:
             more = [f"and {counted(len(bad) - GROUPS_SHOWN, 'more group')}"] if len(bad) > GROUPS_SHOWN else []
             requests = tuple(each for check in told.values() for each in check.requests)
-            return Check(name, ok, "; ".join([*bad[:GROUPS_SHOWN], *more]), requests)
+            return Check(name, ok, "; ".join([*bad[:GROUPS_SHOWN], *more]), requests[: promises.LISTED])
     first = min(told)
     where = f"all {len(told)} groups" if len(told) == len(verdicts) else f"{len(told)} of {len(verdicts)} groups"
     return Check(name, True, f"{where}; in group {first}: {told[first].detail}")

@@ -235,6 +235,12 @@ def test_no_node_at_all_is_not_judged(run: History) -> None:
     assert not verdict.ok
 
 
+def test_where_no_node_runs_none_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each group without a living host cost the verdict ten seconds."""
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
+    assert evidence.settle([]) == []
+
+
 TOTALS = checks.RunTotals(
     client_ids=(1, 2), requests=30, acknowledged=60, unanswered=0, unsent=0, served_to_the_end=True
 )

@@ -115,6 +115,7 @@ def test_a_stale_read_is_found_although_the_logs_beginning_is_gone(run: History,
     verdict = judged_with_reads(run, nodes, reads, allow_compacted=True)
     assert verdict.ok
     assert "0 of them compared" in repr(verdict)
+    assert "no book compared" in verdict.coverage
     read_the_book_before(run, reads)
     assert failed(judged_with_reads(run, nodes, reads, allow_compacted=True)) == {"reads agree"}
 
@@ -123,3 +124,7 @@ def test_reads_beyond_the_replayed_commands_are_not_compared(run: History, nodes
     verdict = judged_with_reads(run, nodes, reads_of(run), max_replayed_commands=20)
     assert verdict.ok
     assert "10 of them compared" in repr(verdict)
+    assert "no book compared" not in verdict.coverage
+    none = judged_with_reads(run, nodes, reads_of(run)[10:], max_replayed_commands=2)
+    assert none.ok, "their order in time is still evidence"
+    assert "no book compared" in none.coverage

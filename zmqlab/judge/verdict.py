@@ -19,7 +19,7 @@ computes nothing. Beside the verdict it has the thresholds that its caller set (
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ MAX_REPLAY_S = 10.0
 """A person does not like to wait longer for a verdict. It says how far it came."""
 GROUPS_SHOWN = 2
 """Of the groups in which a promise was broken: those whose evidence stands in its line."""
+NO_BOOK = "; no book compared"
 _MARKS = {True: "ok  ", False: "FAIL", None: "?   "}
 _WORDS = {True: "kept", False: "BROKEN", None: "not known"}
 _LIMIT_MARKS = {True: "ok     ", False: "CROSSED", None: "?      "}
@@ -62,6 +63,8 @@ class Verdict:
     """How many were replayed on the naive book, and how many are in the log."""
     groups: Mapping[int, Verdict] = field(default_factory=dict)
     """Where there are several Raft groups: the verdict on each."""
+    unseen: tuple[str, ...] = ()
+    """The checks of :data:`~zmqlab.judge.promises.UNSEEN` that were left out, because there was no evidence at all."""
 
     @property
     def outcome(self) -> Outcome:
@@ -288,8 +291,15 @@ def pass_verdict(
         return _of_groups(taken, max_replayed_commands, max_replay_s, allow_compacted)
     within, beyond = _within_reach(taken)
     verdict = _verdict_on(within, max_replayed_commands, max_replay_s, allow_compacted)
-    checks = (*beyond, *(check.of_group(taken.group or 0) for check in verdict.checks))
-    return replace(verdict, checks=checks).of_replication(taken.replication)
+    unseen = tuple(check.name for check in verdict.checks if check.ok is None and check.name in promises.UNSEEN)
+    seen = (check.of_group(taken.group or 0) for check in verdict.checks if check.name not in unseen)
+    coverage = _with_unseen(verdict.coverage, unseen)
+    told = replace(verdict, checks=(*beyond, *seen), coverage=coverage, unseen=unseen)
+    return told.of_replication(taken.replication)
+
+
+def _with_unseen(coverage: str, unseen: Iterable[str]) -> str:
+    return "; ".join([coverage, *(promises.UNSEEN[name] for name in unseen)])
 
 
 def _within_reach(taken: RunEvidence) -> tuple[RunEvidence, tuple[Check, ...]]:
@@ -316,22 +326,21 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
         return Verdict((*watched, Check("log", None, taken.log_problem)), "hashes only", nodes)
     if taken.compared is not None:
         watched = (*watched, log_checks.one_log(taken.conflicts, taken.compared))
-    last_index = taken.last_index
+    last_index, books = taken.last_index, [read.key for read in taken.reads or ()]
     complete = log_checks.log_complete(log, last_index, allow_compacted, taken.log_problem)
     if log.first_index > 1 or not complete.ok:
         return Verdict(
             (complete, *watched, *_from_a_part(taken, log)),
             f"{taken.coverage()}; the log from index {log.first_index:,} to {log.end:,}, answers and orders applied not"
-            " compared",
+            f" compared{NO_BOOK if books else ''}",
             nodes,
         )
-    books = [read.key for read in taken.reads or ()]
     replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s, books=books)
     entries = counted(len(log.entries), "log entry")
     return Verdict(
         (complete, *_from_the_log(taken, replayed, watched, last_index)),
         f"{taken.coverage()}; {entries}; {replayed.commands_replayed:,} of {replayed.commands_applied:,} commands"
-        " replayed on the naive book",
+        f" replayed on the naive book{NO_BOOK if books and not replayed.books else ''}",
         nodes,
         (replayed.commands_replayed, replayed.commands_applied),
     )
@@ -354,13 +363,18 @@ def _of_groups(taken: RunEvidence, max_replayed_commands: int, max_replay_s: flo
     if taken.reads is not None and not any(each.reads for each in taken.groups.values()):
         whole.append(promises.reads_agree((), (), Replayed(), 0))
     entries = sum(len(each.log.entries) for each in taken.groups.values() if each.log)
+    unseen = tuple(name for name in promises.UNSEEN if all(name in each.unseen for each in verdicts.values()))
     replayed, applied = (sum(figures) for figures in zip(*(each.commands for each in verdicts.values()), strict=True))
     return Verdict(
         (*whole, *(_over_groups(name, verdicts) for name in names)),
-        f"{taken.coverage()}; {entries:,} log entries of {count} groups; "
-        f"{replayed:,} of {applied:,} commands replayed on the naive books",
+        _with_unseen(
+            f"{taken.coverage()}; {entries:,} log entries of {count} groups; "
+            f"{replayed:,} of {applied:,} commands replayed on the naive books",
+            unseen,
+        ),
         commands=(replayed, applied),
         groups=verdicts,
+        unseen=unseen,
     )
 
 

@@ -59,6 +59,16 @@ def test_a_broken_promise_is_told_however_little_was_seen(run: History) -> None:
     assert {check.name for check in verdict.checks if check.ok is False} == {"one log", "one leader a term"}
 
 
+@pytest.mark.parametrize("nodes", [0, 3])
+def test_entries_that_differed_in_the_run_are_told_without_a_log_at_its_end(run: History, nodes: int) -> None:
+    """It was NOT JUDGED, and the verdict did not name what the nodes had contradicted each other in."""
+    whole = evidence_of(run, 0)
+    taken = replace(whole, log=None, nodes=whole.nodes[:nodes], compared=9, conflicts=("entry 3 differs",))
+    verdict = pass_verdict(taken)
+    assert verdict.outcome == "failed", verdict
+    assert "entry 3 differs" in repr(verdict)
+
+
 def test_what_no_group_has_seen_is_told_of_all_of_them(run: History) -> None:
     groups = {group: without(evidence_of(run, group)) for group in range(2)}
     verdict = pass_verdict(whole(groups))

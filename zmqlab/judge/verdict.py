@@ -324,8 +324,6 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
         return Verdict(watched, "nothing: no node answered")
     if log is None:
         return Verdict((*watched, Check("log", None, taken.log_problem)), "hashes only", nodes)
-    if taken.compared is not None:
-        watched = (*watched, log_checks.one_log(taken.conflicts, taken.compared))
     last_index, books = taken.last_index, [read.key for read in taken.reads or ()]
     complete = log_checks.log_complete(log, last_index, allow_compacted, taken.log_problem)
     if log.first_index > 1 or not complete.ok:
@@ -393,7 +391,7 @@ def _over_groups(name: str, verdicts: Mapping[int, Verdict]) -> Check:
 
 
 def _watched(taken: RunEvidence) -> tuple[Check, ...]:
-    """The promises that need no log."""
+    """The promises that need no log at the end of the run."""
     agree = promises.nodes_agree(taken.nodes, taken.mismatches, taken.parting)
     silent = taken.asked - len(taken.nodes)
     if silent and agree.ok:
@@ -401,7 +399,8 @@ def _watched(taken: RunEvidence) -> tuple[Check, ...]:
         agree = Check(agree.name, None, detail)
     ran = () if taken.totals is None or taken.group is not None else (promises.run_complete(taken.totals),)
     led = () if taken.leaders is None else (promises.one_leader(taken.leaders),)
-    return (*ran, agree, *led)
+    same = () if taken.compared is None else (log_checks.one_log(taken.conflicts, taken.compared),)
+    return (*ran, agree, *led, *same)
 
 
 def _from_the_log(taken: RunEvidence, replayed: Replayed, watched: Sequence[Check], last_index: int) -> Iterator[Check]:

@@ -149,3 +149,98 @@ def test_a_click_is_heard_where_the_page_moves_under_the_mouse(
     page.get_by_role("button", name="heal all").click()
     page.evaluate("() => new Promise((done) => setTimeout(done, 500))")
     assert len(struck(page)) == 1, "an ordinary click counts once"
+
+
+KILL = "[data-node=node1] .zl-pop button:has-text('kill -9')"
+DRAWN = ".zl-leads[data-node=node2]"
+"""What stands on the page when the election of :func:`elect` has been drawn."""
+
+
+def show_table(page: Page, cluster: FakeCluster, sampler: Sampler) -> dict[str, Any]:
+    """A table of three nodes that have been heard; its state."""
+    for name in cluster.nodes:
+        cluster.say(name)
+    sampler.turn()
+    return show(page, NodeTable(cast(Cluster, cluster)))
+
+
+def elect(page: Page, state: dict[str, Any]) -> None:
+    """Node 2 leads, and node 0 has stopped, so that all rows are made anew."""
+    nodes = [each | {"leads": each["name"] == "node2"} for each in state["nodes"]]
+    nodes[0] |= {"state": "stopped"}
+    page.evaluate("(state) => window.change('_state', state)", state | {"leader": "node2", "nodes": nodes})
+
+
+def point(page: Page, button: str, kind: str, pointer: int, **more: Any) -> None:
+    """What a browser tells of a finger, or with another ``pointerType`` of a mouse."""
+    event = {"bubbles": True, "pointerId": pointer, "isPrimary": True, "pointerType": "touch"} | more
+    page.locator(button).first.dispatch_event(kind, event)
+
+
+def hold_clock(page: Page) -> None:
+    """Timers of the page go on by ``run_for`` alone."""
+    page.clock.install(time=0)
+    page.clock.pause_at(1_000)
+
+
+def is_drawn(page: Page) -> bool:
+    return page.locator(DRAWN).count() == 1
+
+
+def test_a_second_tap_is_not_cut_off_by_the_first(page: Page, cluster: FakeCluster, sampler: Sampler) -> None:
+    """A tap counts as pressed for a while after its release; what it then ended was the next press."""
+    hold_clock(page)
+    state = show_table(page, cluster, sampler)
+    point(page, KILL, "pointerdown", 2)
+    point(page, KILL, "pointerup", 2)
+    page.clock.run_for(200)
+    point(page, KILL, "pointerdown", 3)
+    elect(page, state)
+    page.clock.run_for(200)
+    assert not is_drawn(page), "the button under the finger was made anew"
+    point(page, KILL, "pointerup", 3)
+    page.clock.run_for(1_000)
+    assert is_drawn(page)
+
+
+def test_a_second_finger_does_not_end_a_press(page: Page, cluster: FakeCluster, sampler: Sampler) -> None:
+    hold_clock(page)
+    state = show_table(page, cluster, sampler)
+    point(page, KILL, "pointerdown", 2)
+    point(page, "h4", "pointerdown", 3, isPrimary=False)
+    elect(page, state)
+    point(page, "h4", "pointerup", 3, isPrimary=False)
+    page.clock.run_for(1_000)
+    assert not is_drawn(page)
+    point(page, KILL, "pointerup", 2)
+    page.clock.run_for(1_000)
+    assert is_drawn(page)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_shift_key_does_not_end_a_press(page: Page, cluster: FakeCluster, sampler: Sampler, when: str) -> None:
+    """Before the election the click was lost; after it the panel was not drawn again."""
+    state = show_table(page, cluster, sampler)
+    page.locator(KILL).hover()
+    page.mouse.down()
+    if when == "before":
+        page.keyboard.press("Shift")
+    elect(page, state)
+    if when == "after":
+        page.keyboard.press("Shift")
+    page.mouse.up()
+    page.wait_for_selector(DRAWN, state="attached")
+    assert struck(page) == [["strike", "kill -9", ["node1"]]]
+
+
+def test_a_panel_that_has_left_the_page_is_not_drawn(page: Page, cluster: FakeCluster, sampler: Sampler) -> None:
+    """The release's timer was left over."""
+    hold_clock(page)
+    state = show_table(page, cluster, sampler)
+    point(page, KILL, "pointerdown", 1, pointerType="mouse")
+    elect(page, state)
+    point(page, KILL, "pointerup", 1, pointerType="mouse")
+    page.evaluate("() => leave()")
+    page.clock.run_for(1_000)
+    assert not is_drawn(page)
+    assert struck(page) == []

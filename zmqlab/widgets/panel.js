@@ -173,21 +173,28 @@ function panel(build) {
       // What happens between press and release must not cost a click. A button that is made anew gets none, so what is new
       // waits for the release. Nor does one that has moved from under the mouse, with the page or with a line that has
       // grown above it: where the mouse stood still, the button is clicked here.
-      let pressed = null, isLate = false;
+      // A press is ended by the release of its own pointer or key: a second finger and Shift have theirs.
+      let pressed = null, isLate = false, hasLeft = false;
       const show = () => {
         isLate = pressed !== null;
         if (!isLate) draw(model.get("_state"));
       };
+      const showLate = () => { if (isLate && !pressed && !hasLeft) show(); };
+      const isOther = (event) => event.isPrimary === false || ![undefined, " "].includes(event.key);
       const press = (event) => {
+        if (isOther(event)) return;
         const made = event.target.closest("button");
-        pressed = made && !event.button && [undefined, " "].includes(event.key) ? { made, x: event.clientX, y: event.clientY, clicked: false } : null;
+        pressed = made && !event.button ? { made, by: event.pointerId ?? event.key, x: event.clientX, y: event.clientY, clicked: false } : null;
       };
       const release = (event) => {
-        const was = pressed, way = was && Math.hypot(event.clientX - was.x, event.clientY - was.y);
-        if (was) setTimeout(() => {
-          pressed = null;
-          if (event.type === "pointerup" && event.pointerType === "mouse" && way < STILL_PX && !was.clicked && was.made.isConnected) was.made.click();
-          if (isLate) show();
+        const was = pressed;
+        if (was && event.type !== "blur" && was.by !== (event.pointerId ?? event.key)) return;
+        const isStill = was && event.pointerType === "mouse" && Math.hypot(event.clientX - was.x, event.clientY - was.y) < STILL_PX;
+        if (was || isLate) setTimeout(() => {
+          if (hasLeft) return;
+          if (pressed === was) pressed = null;
+          if (event.type === "pointerup" && isStill && !was.clicked && was.made.isConnected) was.made.click();
+          showLate();
         }, event.pointerType === "touch" ? TAP_MS : 0);      // the click comes right after the release, or after a tap
       };
       const noteClick = (event) => { if (pressed?.made.contains(event.target)) pressed.clicked = true; };
@@ -220,7 +227,7 @@ function panel(build) {
       look();
       return () => {
         leave();
-        pressed = null;
+        hasLeft = true;
         for (const each of RELEASES) window.removeEventListener(each, release);
         draw.close?.();
         document.removeEventListener("visibilitychange", look);

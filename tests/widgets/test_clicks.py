@@ -152,6 +152,7 @@ def test_a_click_is_heard_where_the_page_moves_under_the_mouse(
 
 
 KILL = "[data-node=node1] .zl-pop button:has-text('kill -9')"
+KILL_KEY = "kill -9:node1"
 DRAWN = ".zl-leads[data-node=node2]"
 """What stands on the page when the election of :func:`elect` has been drawn."""
 
@@ -243,4 +244,36 @@ def test_a_panel_that_has_left_the_page_is_not_drawn(page: Page, cluster: FakeCl
     page.evaluate("() => leave()")
     page.clock.run_for(1_000)
     assert not is_drawn(page)
+    assert struck(page) == []
+
+
+def test_a_button_that_becomes_busy_is_not_waited_for(page: Page, cluster: FakeCluster, sampler: Sampler) -> None:
+    """Firefox tells of no release on a disabled button: the panel was not drawn until the next one."""
+    state = show_table(page, cluster, sampler)
+    page.locator(KILL).hover()
+    page.mouse.down()
+    elect(page, state)
+    page.evaluate("(key) => window.change('_busy', [key])", KILL_KEY)
+    page.wait_for_selector(DRAWN, state="attached")
+
+
+def test_the_second_press_of_a_double_click_strikes_nothing(page: Page, cluster: FakeCluster, sampler: Sampler) -> None:
+    """It hits the busy button, and the action ends before the release."""
+    show_table(page, cluster, sampler)
+    page.locator(KILL).click()
+    page.evaluate("(key) => window.change('_busy', [key])", KILL_KEY)
+    page.mouse.down()
+    page.evaluate("() => window.change('_busy', [])")
+    page.mouse.up()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 500))")
+    assert len(struck(page)) == 1
+
+
+def test_a_panel_that_became_inert_is_not_clicked(page: Page, cluster: FakeCluster, sampler: Sampler) -> None:
+    show_table(page, cluster, sampler)
+    page.locator(KILL).hover()
+    page.mouse.down()
+    page.evaluate("() => { document.querySelector('.zl-panel').inert = true; }")
+    page.mouse.up()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 500))")
     assert struck(page) == []

@@ -70,10 +70,14 @@ function panel(build) {
       el.classList.add("zl-panel");
       const waiting = new Map();     // keys of clicks whose action has not begun yet
       const buttons = new Map();     // key -> buttons
+      let pressed = null, refused = null, isLate = false, hasLeft = false;   // what the mouse, a finger or a key holds down; see `press`
       const busy = (key) => waiting.has(key) || model.get("_busy").includes(key);
       const showBusy = () => {
         for (const key of model.get("_busy")) waiting.delete(key);
         for (const [key, made] of buttons) for (const each of made) mark(each, key);
+        if (!pressed?.made.disabled) return;
+        pressed = null;              // Firefox tells of no release on a disabled button
+        setTimeout(showLate);
       };
       const mark = (each, key) => {
         const now = busy(key);
@@ -174,17 +178,18 @@ function panel(build) {
       // waits for the release. Nor does one that has moved from under the mouse, with the page or with a line that has
       // grown above it: where the mouse stood still, the button is clicked here.
       // A press is ended by the release of its own pointer or key: a second finger and Shift have theirs.
-      let pressed = null, isLate = false, hasLeft = false;
       const show = () => {
         isLate = pressed !== null;
         if (!isLate) draw(model.get("_state"));
       };
       const showLate = () => { if (isLate && !pressed && !hasLeft) show(); };
+      const canBeClicked = (made) => made.isConnected && !made.closest("[inert]");
       const isOther = (event) => event.isPrimary === false || ![undefined, " "].includes(event.key);
       const press = (event) => {
         if (isOther(event)) return;
         const made = event.target.closest("button");
-        pressed = made && !event.button ? { made, by: event.pointerId ?? event.key, x: event.clientX, y: event.clientY, clicked: false } : null;
+        refused = made?.disabled ? made : null;
+        pressed = made && !refused && !event.button ? { made, by: event.pointerId ?? event.key, x: event.clientX, y: event.clientY, clicked: false } : null;
       };
       const release = (event) => {
         const was = pressed;
@@ -193,11 +198,17 @@ function panel(build) {
         if (was || isLate) setTimeout(() => {
           if (hasLeft) return;
           if (pressed === was) pressed = null;
-          if (event.type === "pointerup" && isStill && !was.clicked && was.made.isConnected) was.made.click();
+          if (event.type === "pointerup" && isStill && !was.clicked && canBeClicked(was.made)) was.made.click();
           showLate();
         }, event.pointerType === "touch" ? TAP_MS : 0);      // the click comes right after the release, or after a tap
       };
-      const noteClick = (event) => { if (pressed?.made.contains(event.target)) pressed.clicked = true; };
+      // A button that was busy when it was pressed, and no longer is, gets a click nevertheless. A key's click has no detail.
+      const noteClick = (event) => {
+        if (pressed?.made.contains(event.target)) pressed.clicked = true;
+        if (!event.detail || !refused?.contains(event.target)) return;
+        event.stopPropagation();
+        event.preventDefault();
+      };
       el.addEventListener("click", noteClick, true);
       for (const each of ["pointerdown", "keydown"]) el.addEventListener(each, press);
       for (const each of RELEASES) window.addEventListener(each, release);

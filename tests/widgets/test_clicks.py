@@ -277,3 +277,21 @@ def test_a_panel_that_became_inert_is_not_clicked(page: Page, cluster: FakeClust
     page.mouse.up()
     page.evaluate("() => new Promise((done) => setTimeout(done, 500))")
     assert struck(page) == []
+
+
+def test_an_earlier_click_does_not_free_the_button_of_a_later_one(
+    page: Page, cluster: FakeCluster, sampler: Sampler
+) -> None:
+    """Each click waits its own three seconds for the kernel."""
+    hold_clock(page)
+    show_table(page, cluster, sampler)
+    kill = page.locator(KILL)
+    kill.click()
+    for busy in ([KILL_KEY], []):
+        page.evaluate("(busy) => window.change('_busy', busy)", busy)
+    page.clock.run_for(2_000)
+    kill.click()
+    page.clock.run_for(2_000)
+    assert kill.is_disabled()
+    page.clock.run_for(2_000)
+    assert kill.is_enabled()

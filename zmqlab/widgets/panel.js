@@ -68,7 +68,7 @@ function panel(build) {
   return {
     render({ model, el }) {
       el.classList.add("zl-panel");
-      const waiting = new Map();     // keys of clicks whose action has not begun yet
+      const waiting = new Map();     // key -> the last click, if its action has not begun yet
       const buttons = new Map();     // key -> buttons
       let pressed = null, refused = null, isLate = false, hasLeft = false;   // what the mouse, a finger or a key holds down; see `press`
       const busy = (key) => waiting.has(key) || model.get("_busy").includes(key);
@@ -86,14 +86,17 @@ function panel(build) {
       };
       // A cell that runs keeps the kernel from hearing a click until its end. A button that looked free meanwhile would be
       // clicked again, and then two leaders die.
-      const giveUp = (key) => {
-        if (waiting.has(key) && model.get("layout")?.widget_manager?.kernel?.status === "busy") setTimeout(giveUp, GIVE_UP_MS, key);
-        else if (waiting.delete(key)) showBusy();
+      const giveUp = (key, click) => {
+        if (waiting.get(key) !== click) return;
+        if (model.get("layout")?.widget_manager?.kernel?.status === "busy") return setTimeout(giveUp, GIVE_UP_MS, key, click);
+        waiting.delete(key);
+        showBusy();
       };
       const send = (message, key) => {
         if (key) {
-          waiting.set(key, true);
-          setTimeout(giveUp, GIVE_UP_MS, key);
+          const click = Symbol(key);
+          waiting.set(key, click);
+          setTimeout(giveUp, GIVE_UP_MS, key, click);
           showBusy();
         }
         try {

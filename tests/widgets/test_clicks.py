@@ -295,3 +295,12 @@ def test_an_earlier_click_does_not_free_the_button_of_a_later_one(
     assert kill.is_disabled()
     page.clock.run_for(2_000)
     assert kill.is_enabled()
+
+
+def test_a_menu_is_closed_by_the_button_that_opened_it(page: Page, cluster: FakeCluster, sampler: Sampler) -> None:
+    """The browser closes it at the release already, and the click must not open it again."""
+    show(page, StageActions(cast(Cluster, cluster)))
+    opener, menu = page.locator(".zl-opener"), page.locator(".zl-pop")
+    for is_open in (True, False, True):
+        opener.click()
+        assert menu.evaluate("(menu) => menu.matches(':popover-open')") == is_open

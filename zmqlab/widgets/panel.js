@@ -42,7 +42,7 @@ function popover(label, title) {
   const menu = h("div", { className: "zl-pop" });
   menu.popover = "auto";
   const opener = h("button", { type: "button", className: "zl-button zl-opener", textContent: `${label} ▾`, title,
-    onclick: () => menu.matches(":popover-open") ? menu.hidePopover() : menu.showPopover() });
+    popoverTargetElement: menu });   // a browser closes a menu at any other release, before the click
   opener.setAttribute("aria-haspopup", "true");
   menu.addEventListener("toggle", (event) => {
     if (event.newState !== "open") return;

@@ -210,6 +210,40 @@ def test_who_leads_is_a_timeline(cluster: FakeCluster, sampler: Sampler) -> None
     assert sampler.who_leads(now) == "node0"
 
 
+@pytest.mark.parametrize("gap", ["no leader was heard", "no row was made"])
+def test_who_leads_is_not_told_of_a_time_that_was_not_seen(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch, gap: str
+) -> None:
+    """The span reached across it when the same node led again in its term."""
+    now = time.time_ns()
+    at_s = [now / 1e9]
+    monkeypatch.setattr(time, "time_ns", lambda: round(at_s[0] * 1e9))
+    monkeypatch.setattr(time, "monotonic", lambda: at_s[0])
+
+    def row(after_s: float, says: bool = True) -> None:
+        at_s[0] += after_s
+        if says:
+            cluster.say("node0")
+        sampler.turn()
+
+    cluster.happen("elected", "node0", now - 50 * MS, term=1)
+    for _ in range(2):
+        row(0.1)
+    if gap == "no leader was heard":
+        for _ in range(29):
+            row(0.1, says=False)
+        row(0.1)
+    else:
+        row(3.0)
+    row(0.1)
+    first, second = sampler.timeline.leaders
+    assert (first.slot, first.term) == (second.slot, second.term)
+    assert first.start_ms == clock_ms(now - 50 * MS)
+    assert second.start_ms - first.end_ms >= 2_000
+    assert second.end_ms > second.start_ms
+    assert sampler.who_leads(now + 2_000 * MS) == ""
+
+
 def test_of_two_nodes_that_claim_to_lead_the_higher_term_does(
     cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,8 @@ class Timeline:
     bands: list[Stretch] = field(default_factory=list)
     """Pauses, cut links and the like; replaced as a whole when events come."""
     leaders: deque[LeaderSpan] = field(default_factory=lambda: deque(maxlen=100))
-    """Oldest first; two spans of one node differ in their terms."""
+    """Oldest first. Two spans of one node differ in their terms, or have rows between them in which it was not known to
+    lead."""
 
 
 class Sampler:
@@ -94,6 +95,8 @@ class Sampler:
         self._nodes = NodeReadings()
         self._load = LoadReadings()
         self.timeline = Timeline(self._load.silences)
+        self._is_span_over = True
+        """Whether the newest row is one in which no node led, or one of a gap."""
         self._interval_s = interval_s
         self._watchers: list[Callable[[], None]] = []
         self._around: list[tuple[Callable[[], None], Callable[[], None]]] = []
@@ -190,6 +193,7 @@ class Sampler:
         if self.ring.total and self.now_ms - before_ms > 1000 * STALE_S:
             for edge_ms in (before_ms, self.now_ms):
                 self.ring.append({"t": edge_ms} | GAP)
+            self._is_span_over = True
         self._nodes.follow(self._fleet.names)
         self._nodes.hear(self.feed.newest(), now_s)
         if self.feed.shards > 1:
@@ -244,17 +248,20 @@ class Sampler:
     # -- what happened -----------------------------------------------------------------------------------------
 
     def _follow_leader(self) -> None:
-        """Lengthen the leader's span by this row, or begin a new one."""
-        leader, spans = self.who_leads(), self.timeline.leaders
+        """Lengthen the leader's span by this row, or begin a new one: after another leader, or after a time in which it
+        was not seen to lead."""
+        leader, spans, was_over = self.who_leads(), self.timeline.leaders, self._is_span_over
+        self._is_span_over = not leader
         if not leader:
             return
         track = self.nodes[leader]
         assert track.newest is not None
         slot, term = track.slot, track.newest.term
-        if spans and (spans[-1].slot, spans[-1].term) == (slot, term):
+        is_same = bool(spans) and (spans[-1].slot, spans[-1].term) == (slot, term)
+        if is_same and not was_over:
             spans[-1] = LeaderSpan(slot, term, spans[-1].start_ms, self.now_ms)
         else:
-            elected_ms = time_of_election_ms(self.feed.events(), leader, term)
+            elected_ms = None if is_same else time_of_election_ms(self.feed.events(), leader, term)
             spans.append(LeaderSpan(slot, term, self.now_ms if elected_ms is None else elected_ms, self.now_ms))
 
     def _who_led(self, at_ms: float) -> str:

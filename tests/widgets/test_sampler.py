@@ -273,6 +273,62 @@ def test_a_silence_is_a_band(cluster: FakeCluster, sampler: Sampler) -> None:
     assert "260 ms" in band.label
 
 
+def later(monkeypatch: pytest.MonkeyPatch, after_s: float) -> None:
+    """The monotonic clock, by which loads fall silent, goes forward."""
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + after_s)
+
+
+@pytest.mark.parametrize("how", ["ends", "is killed"])
+def test_the_silence_of_a_load_that_is_gone_is_over(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Its band stayed open over healthy time, and the next load's first silence took it over."""
+    start = time.time_ns()
+    silent = {"pid": 1, "acknowledged": 0, "silence_ms": 200.0, "gap_ms": 200.0}
+    cluster.load(time_ns=start, **silent, state="ended" if how == "ends" else "running")
+    sampler.turn()
+    later(monkeypatch, 2 * STALE_S)
+    sampler.turn()
+    (band,) = sampler.timeline.silences
+    assert band.end_ms == pytest.approx(clock_ms(start))
+    cluster.load(pid=2, time_ns=start + 5_000 * MS, silence_ms=2.0, gap_ms=300.0)
+    sampler.turn()
+    first, second = sampler.timeline.silences
+    assert first == band
+    assert second.start_ms == pytest.approx(clock_ms(start) + 4_700)
+    assert second.end_ms == pytest.approx(clock_ms(start) + 5_000)
+
+
+def test_each_load_client_has_its_own_silence(cluster: FakeCluster, sampler: Sampler) -> None:
+    start = time.time_ns()
+    cluster.load(pid=1, time_ns=start, silence_ms=500.0, gap_ms=500.0)
+    cluster.load(pid=2, time_ns=start, silence_ms=200.0, gap_ms=200.0)
+    cluster.load(pid=1, time_ns=start + 100 * MS, silence_ms=2.0, gap_ms=550.0)
+    sampler.turn()
+    first, second = sampler.timeline.silences
+    assert (first.start_ms, first.end_ms) == pytest.approx((clock_ms(start) - 500, clock_ms(start) + 50))
+    assert (second.start_ms, second.end_ms) == (pytest.approx(clock_ms(start) - 200), None)
+    cluster.load(pid=2, time_ns=start + 100 * MS, gap_ms=3.0)
+    sampler.turn()
+    assert sampler.timeline.silences[1].end_ms == pytest.approx(clock_ms(start)), "a snapshot was lost"
+
+
+def test_a_silence_goes_on_when_its_load_client_is_heard_again(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was starved, or a signal stopped it."""
+    start = time.time_ns()
+    cluster.load(time_ns=start, silence_ms=200.0, gap_ms=200.0)
+    sampler.turn()
+    later(monkeypatch, 2 * STALE_S)
+    sampler.turn()
+    cluster.load(time_ns=start + 1_000 * MS, interval_s=1.0, silence_ms=1_200.0, gap_ms=1_200.0)
+    sampler.turn()
+    (band,) = sampler.timeline.silences
+    assert (band.start_ms, band.end_ms) == (pytest.approx(clock_ms(start) - 200), None)
+
+
 def test_a_watcher_that_fails_is_told_of_at_the_end(cluster: FakeCluster) -> None:
     sampler = Sampler(cluster, interval_s=0.01).start()  # type: ignore[arg-type]
 

@@ -69,7 +69,7 @@ class Timeline:
     """What stands over the charts. Written by the sampler's thread alone."""
 
     silences: deque[Stretch]
-    """Times without an acknowledgement, oldest first."""
+    """Times without an acknowledgement; see :class:`~zmqlab.widgets.marks.SilenceBands`."""
     marks: list[Moment] = field(default_factory=list)
     """Oldest first; replaced as a whole when events come."""
     bands: list[Stretch] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Sampler:
         """The time of the newest row, on the charts' axis."""
         self._nodes = NodeReadings()
         self._load = LoadReadings()
-        self.timeline = Timeline(self._load.silences)
+        self.timeline = Timeline(self._load.silences.bands)
         self._is_span_over = True
         """Whether the newest row is one in which no node led, or one of a gap."""
         self._interval_s = interval_s

@@ -122,6 +122,22 @@ def test_a_load_that_was_killed_is_forgotten_by_the_next_one(
     assert newest(sampler, "offered") == [0]
 
 
+def test_a_load_that_was_killed_is_forgotten_while_another_one_goes_on(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the other one's end the chart said "unknown"."""
+    at_s = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: at_s[0])
+    cluster.load(pid=1, silence_ms=200.0, gap_ms=200.0)
+    for state in ("running", "running", "running", "ended"):
+        cluster.load(pid=2, state=state)
+        sampler.turn()
+        at_s[0] += STALE_S / 2
+    assert all(band.end_ms is not None for band in sampler.timeline.silences), "its silence is over as well"
+    sampler.turn()
+    assert newest(sampler, "offered") == [0]
+
+
 def test_nothing_is_known_of_a_time_without_rows(
     cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -322,8 +322,9 @@ class LoadReadings:
         """Snapshots that came since the last row. Appended to by the feed's thread, emptied by the sampler's."""
         self._heard_s = float("-inf")
         """When a row last took a snapshot, on the monotonic clock."""
-        self._at_work: set[int] = set()
-        """Processes of load clients that have not told their end; also those that have fallen silent."""
+        self._at_work: dict[int, float] = {}
+        """When a row last took a snapshot of each load client that has not told its end, by its pid, on the monotonic
+        clock. One that falls silent is forgotten when another one is heard."""
         self._row: dict[str, float] = IDLE
         self._response = MovingPercentiles(LATENCY_INTERVALS)
         self._service = MovingPercentiles(LATENCY_INTERVALS)
@@ -342,27 +343,27 @@ class LoadReadings:
         """The load's columns of a row; those of the row before if no snapshot has come just now."""
         fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
         is_silent = now_s - self._heard_s >= STALE_S
-        if is_silent:
-            for pid in self._at_work:
-                self.silences.end(pid)
+        silent = [pid for pid, heard_s in self._at_work.items() if now_s - heard_s >= STALE_S]
+        for pid in silent:
+            self.silences.end(pid)
         if fresh:
-            if is_silent:
-                self._at_work.clear()
             self._heard_s = now_s
-            self._take(fresh)
+            for pid in silent:
+                del self._at_work[pid]
+            self._take(fresh, now_s)
         elif is_silent or not self._at_work:
             self._row = SILENT if self._at_work else IDLE
             self._response.clear()
             self._service.clear()
         return self._row
 
-    def _take(self, fresh: Sequence[LoadMetrics]) -> None:
+    def _take(self, fresh: Sequence[LoadMetrics], now_s: float) -> None:
         self.frames.extend(fresh)
         for metrics in fresh:
             if metrics.state == "ended":
-                self._at_work.discard(metrics.pid)
+                self._at_work.pop(metrics.pid, None)
             else:
-                self._at_work.add(metrics.pid)
+                self._at_work[metrics.pid] = now_s
             self._response.add(metrics.response_time, metrics.response_time_max_ns)
             self._service.add(metrics.service_time, metrics.service_time_max_ns)
             self.silences.hear(metrics)

@@ -14,9 +14,10 @@ import pytest
 
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
+from zmqlab.widgets.cluster_controls import NodeTable
 from zmqlab.widgets.marks import clock_ms
 from zmqlab.widgets.readings import COLUMNS, MAX_SLOTS, STALE_S
-from zmqlab.widgets.sampler import Sampler, _sweep_once, sampler_of
+from zmqlab.widgets.sampler import Sampler, _sweep_once, problem_of, sampler_of
 
 
 def newest(sampler: Sampler, *names: str) -> list[float]:
@@ -360,6 +361,28 @@ def test_a_watcher_that_fails_is_told_of_at_the_end(cluster: FakeCluster) -> Non
     assert len(others) >= 3, "the others go on"
     with pytest.raises(RuntimeError, match="the watcher failed"):
         sampler.close()
+
+
+def test_a_watcher_that_fails_does_not_end_the_sampler(cluster: FakeCluster, sampler: Sampler) -> None:
+    """The panel's buttons were disabled, and the next widget had a second sampler beside the first one."""
+
+    def fail() -> None:
+        raise RuntimeError("the watcher failed")
+
+    table = NodeTable(cast(Cluster, cluster))
+    sampler.on_tick(fail)
+    for _ in range(2):
+        sampler.turn()
+        sampler._tell()
+    assert sampler.alive
+    assert sampler_of(cast(Cluster, cluster)) is sampler
+    assert table.make_state()["alive"]
+    assert "the watcher failed" in table._problem
+    assert isinstance(problem_of(cast(Cluster, cluster)), RuntimeError)
+    table.close()
+    with pytest.raises(RuntimeError, match="the watcher failed"):
+        sampler.check()
+    sampler.failure = None
 
 
 def test_a_thread_that_dies_is_told_of_at_the_end(cluster: FakeCluster) -> None:

@@ -16,7 +16,8 @@ together for the eye.
 Which node leads is answered here for the whole panel, by the one rule for it (:func:`~zmqlab.client.roster.leader_of`)
 among the nodes that have been heard just now.
 
-A thread that dies keeps its exception in :attr:`Sampler.error`; :meth:`Sampler.close` raises it.
+A thread that dies keeps its exception in :attr:`Sampler.error`. A watcher that fails ends neither the thread nor the
+other watchers; its exception is kept in :attr:`Sampler.failure`. :meth:`Sampler.close` raises either.
 
 A sampler does not hold its cluster: one that only its sampler knows is forgotten, and ends.
 
@@ -89,7 +90,9 @@ class Sampler:
         self.events: list[Event] = []
         """All events of the feed as of the last turn."""
         self.error: BaseException | None = None
-        """What the thread or a watcher died of; None: nothing has."""
+        """What the thread died of; None: it did not."""
+        self.failure: BaseException | None = None
+        """How the first of the watchers failed, or a thread that works for one; None: none has."""
         self.now_ms = clock_ms(time.time_ns())
         """The time of the newest row, on the charts' axis."""
         self._nodes = NodeReadings()
@@ -119,6 +122,13 @@ class Sampler:
     def alive(self) -> bool:
         """Whether more rows will come."""
         return self.error is None and not self._closing.is_set()
+
+    @property
+    def problem(self) -> str:
+        """What a widget is to tell of the sampler and of those that watch it; empty if all is well."""
+        if self.error is not None:
+            return f"The figures have stopped: {self.error!r}"
+        return "" if self.failure is None else f"A part of the panel has failed: {self.failure!r}"
 
     @property
     def ended(self) -> bool:
@@ -180,10 +190,15 @@ class Sampler:
             unregister()
 
     def close(self) -> None:
-        """:meth:`stop`, then raise what the thread died of, if it did."""
+        """:meth:`stop`, then raise what the thread died of, or how a watcher failed, if either did."""
         self.stop()
-        if self.error is not None:
-            raise self.error
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the thread died of, or how a watcher failed, if either did."""
+        for error in (self.error, self.failure):
+            if error is not None:
+                raise error
 
     def turn(self) -> None:
         """Add one row; a gap before it, if the row before is older than ``STALE_S``. The thread calls this, and so do
@@ -225,7 +240,7 @@ class Sampler:
                 self._tell()
 
     def _tell(self) -> None:
-        """Call all watchers. One that fails is not called again, and its failure counts as the thread's."""
+        """Call all watchers. One that fails is not called again."""
         for around in tuple(self._around):
             self._call(around[0], self._around, around)
         for watcher in tuple(self._watchers):
@@ -237,7 +252,7 @@ class Sampler:
         try:
             callback()
         except Exception as error:
-            self.error = self.error or error
+            self.failure = self.failure or error
             _remove(registered, entry)
 
     def _take_load_frame(self, frame: bytes) -> None:
@@ -288,7 +303,8 @@ _samplers_lock = threading.Lock()
 
 
 def sampler_of(cluster: Cluster) -> Sampler:
-    """The cluster's sampler, started when it is first asked for; it ends with the cluster.
+    """The cluster's sampler, started when it is first asked for; it ends with the cluster. One whose thread has died is
+    replaced.
 
     Raises:
         ClusterError: the cluster has not been started.
@@ -310,7 +326,7 @@ def _sweep_once() -> None:
 
 
 def problem_of(cluster: Cluster) -> BaseException | None:
-    """What the thread behind the cluster's charts died of; None if it did not."""
+    """What the thread behind the cluster's charts died of, or how one of them failed; None if all is well."""
     with _samplers_lock:
         sampler = _samplers.get(cluster)
-    return sampler.error if sampler is not None else None
+    return sampler.error or sampler.failure if sampler is not None else None

@@ -91,7 +91,7 @@ def test_a_watcher_that_fails_holds_nothing_up(rig: Rig) -> None:
     rig.sampler._tell()
     rig.post(rig.one, 2)
     assert [message["seq"] for _, message, _ in rig.sent] == [1, 2]
-    rig.sampler.error = None
+    rig.sampler.failure = None
 
 
 def test_a_courier_that_fails_is_not_waited_for(rig: Rig) -> None:
@@ -103,8 +103,8 @@ def test_a_courier_that_fails_is_not_waited_for(rig: Rig) -> None:
     unregister = rig.sampler.on_tick(lambda: rig.courier.post(rig.one, fail, {}, []))
     rig.sampler._tell()
     unregister()
-    assert isinstance(rig.sampler.error, ValueError)
-    rig.sampler.error = None
+    assert isinstance(rig.sampler.failure, ValueError)
+    rig.sampler.failure = None
     rig.sampler.on_tick(lambda: rig.post(rig.one, 2))
     rig.sampler._tell()
     assert [message["seq"] for _, message, _ in rig.sent] == [2]

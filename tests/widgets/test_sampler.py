@@ -14,9 +14,10 @@ import pytest
 
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
+from zmqlab.widgets.cluster_controls import NodeTable
 from zmqlab.widgets.marks import clock_ms
 from zmqlab.widgets.readings import COLUMNS, MAX_SLOTS, STALE_S
-from zmqlab.widgets.sampler import Sampler, _sweep_once, sampler_of
+from zmqlab.widgets.sampler import Sampler, _sweep_once, problem_of, sampler_of
 
 
 def newest(sampler: Sampler, *names: str) -> list[float]:
@@ -122,6 +123,22 @@ def test_a_load_that_was_killed_is_forgotten_by_the_next_one(
     assert newest(sampler, "offered") == [0]
 
 
+def test_a_load_that_was_killed_is_forgotten_while_another_one_goes_on(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the other one's end the chart said "unknown"."""
+    at_s = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: at_s[0])
+    cluster.load(pid=1, silence_ms=200.0, gap_ms=200.0)
+    for state in ("running", "running", "running", "ended"):
+        cluster.load(pid=2, state=state)
+        sampler.turn()
+        at_s[0] += STALE_S / 2
+    assert all(band.end_ms is not None for band in sampler.timeline.silences), "its silence is over as well"
+    sampler.turn()
+    assert newest(sampler, "offered") == [0]
+
+
 def test_nothing_is_known_of_a_time_without_rows(
     cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +227,40 @@ def test_who_leads_is_a_timeline(cluster: FakeCluster, sampler: Sampler) -> None
     assert sampler.who_leads(now) == "node0"
 
 
+@pytest.mark.parametrize("gap", ["no leader was heard", "no row was made"])
+def test_who_leads_is_not_told_of_a_time_that_was_not_seen(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch, gap: str
+) -> None:
+    """The span reached across it when the same node led again in its term."""
+    now = time.time_ns()
+    at_s = [now / 1e9]
+    monkeypatch.setattr(time, "time_ns", lambda: round(at_s[0] * 1e9))
+    monkeypatch.setattr(time, "monotonic", lambda: at_s[0])
+
+    def row(after_s: float, says: bool = True) -> None:
+        at_s[0] += after_s
+        if says:
+            cluster.say("node0")
+        sampler.turn()
+
+    cluster.happen("elected", "node0", now - 50 * MS, term=1)
+    for _ in range(2):
+        row(0.1)
+    if gap == "no leader was heard":
+        for _ in range(29):
+            row(0.1, says=False)
+        row(0.1)
+    else:
+        row(3.0)
+    row(0.1)
+    first, second = sampler.timeline.leaders
+    assert (first.slot, first.term) == (second.slot, second.term)
+    assert first.start_ms == clock_ms(now - 50 * MS)
+    assert second.start_ms - first.end_ms >= 2_000
+    assert second.end_ms > second.start_ms
+    assert sampler.who_leads(now + 2_000 * MS) == ""
+
+
 def test_of_two_nodes_that_claim_to_lead_the_higher_term_does(
     cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +290,62 @@ def test_a_silence_is_a_band(cluster: FakeCluster, sampler: Sampler) -> None:
     assert "260 ms" in band.label
 
 
+def later(monkeypatch: pytest.MonkeyPatch, after_s: float) -> None:
+    """The monotonic clock, by which loads fall silent, goes forward."""
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + after_s)
+
+
+@pytest.mark.parametrize("how", ["ends", "is killed"])
+def test_the_silence_of_a_load_that_is_gone_is_over(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Its band stayed open over healthy time, and the next load's first silence took it over."""
+    start = time.time_ns()
+    silent = {"pid": 1, "acknowledged": 0, "silence_ms": 200.0, "gap_ms": 200.0}
+    cluster.load(time_ns=start, **silent, state="ended" if how == "ends" else "running")
+    sampler.turn()
+    later(monkeypatch, 2 * STALE_S)
+    sampler.turn()
+    (band,) = sampler.timeline.silences
+    assert band.end_ms == pytest.approx(clock_ms(start))
+    cluster.load(pid=2, time_ns=start + 5_000 * MS, silence_ms=2.0, gap_ms=300.0)
+    sampler.turn()
+    first, second = sampler.timeline.silences
+    assert first == band
+    assert second.start_ms == pytest.approx(clock_ms(start) + 4_700)
+    assert second.end_ms == pytest.approx(clock_ms(start) + 5_000)
+
+
+def test_each_load_client_has_its_own_silence(cluster: FakeCluster, sampler: Sampler) -> None:
+    start = time.time_ns()
+    cluster.load(pid=1, time_ns=start, silence_ms=500.0, gap_ms=500.0)
+    cluster.load(pid=2, time_ns=start, silence_ms=200.0, gap_ms=200.0)
+    cluster.load(pid=1, time_ns=start + 100 * MS, silence_ms=2.0, gap_ms=550.0)
+    sampler.turn()
+    first, second = sampler.timeline.silences
+    assert (first.start_ms, first.end_ms) == pytest.approx((clock_ms(start) - 500, clock_ms(start) + 50))
+    assert (second.start_ms, second.end_ms) == (pytest.approx(clock_ms(start) - 200), None)
+    cluster.load(pid=2, time_ns=start + 100 * MS, gap_ms=3.0)
+    sampler.turn()
+    assert sampler.timeline.silences[1].end_ms == pytest.approx(clock_ms(start)), "a snapshot was lost"
+
+
+def test_a_silence_goes_on_when_its_load_client_is_heard_again(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was starved, or a signal stopped it."""
+    start = time.time_ns()
+    cluster.load(time_ns=start, silence_ms=200.0, gap_ms=200.0)
+    sampler.turn()
+    later(monkeypatch, 2 * STALE_S)
+    sampler.turn()
+    cluster.load(time_ns=start + 1_000 * MS, interval_s=1.0, silence_ms=1_200.0, gap_ms=1_200.0)
+    sampler.turn()
+    (band,) = sampler.timeline.silences
+    assert (band.start_ms, band.end_ms) == (pytest.approx(clock_ms(start) - 200), None)
+
+
 def test_a_watcher_that_fails_is_told_of_at_the_end(cluster: FakeCluster) -> None:
     sampler = Sampler(cluster, interval_s=0.01).start()  # type: ignore[arg-type]
 
@@ -254,6 +361,28 @@ def test_a_watcher_that_fails_is_told_of_at_the_end(cluster: FakeCluster) -> Non
     assert len(others) >= 3, "the others go on"
     with pytest.raises(RuntimeError, match="the watcher failed"):
         sampler.close()
+
+
+def test_a_watcher_that_fails_does_not_end_the_sampler(cluster: FakeCluster, sampler: Sampler) -> None:
+    """The panel's buttons were disabled, and the next widget had a second sampler beside the first one."""
+
+    def fail() -> None:
+        raise RuntimeError("the watcher failed")
+
+    table = NodeTable(cast(Cluster, cluster))
+    sampler.on_tick(fail)
+    for _ in range(2):
+        sampler.turn()
+        sampler._tell()
+    assert sampler.alive
+    assert sampler_of(cast(Cluster, cluster)) is sampler
+    assert table.make_state()["alive"]
+    assert "the watcher failed" in table._problem
+    assert isinstance(problem_of(cast(Cluster, cluster)), RuntimeError)
+    table.close()
+    with pytest.raises(RuntimeError, match="the watcher failed"):
+        sampler.check()
+    sampler.failure = None
 
 
 def test_a_thread_that_dies_is_told_of_at_the_end(cluster: FakeCluster) -> None:

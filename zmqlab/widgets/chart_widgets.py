@@ -92,8 +92,8 @@ class LiveCharts(LiveFigure):
 
     def _tick(self, owed: bool = False) -> None:
         """Runs in the sampler's thread; or, for what is owed to a page, in the kernel's."""
-        if self._sampler.error is not None and not self._problem:
-            self._problem = f"These charts have stopped: {self._sampler.error!r}"
+        if self._sampler.problem and not self._problem:
+            self._problem = self._sampler.problem
         if self._sampler.ended:
             self._ended = True
         marks = self._sampler.timeline.marks[-1:]
@@ -168,8 +168,8 @@ class _WithBook(LiveCharts):
         return "_pushes" in vars(self) and self.watched
 
     def _tick(self, owed: bool = False) -> None:
-        if self._watch.error is not None and self._sampler.error is None:
-            self._sampler.error = self._watch.error
+        if self._watch.error is not None and self._sampler.failure is None:
+            self._sampler.failure = self._watch.error
         super()._tick(owed)
 
 

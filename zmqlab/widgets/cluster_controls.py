@@ -186,8 +186,8 @@ class NodeTable(FaultPanel):
             (name, state, name == leader and state == "running")
             for name, state in states_of(self._cluster, self._sampler.nodes, self._sampler.ended).items()
         ]
-        if self._sampler.error is not None and not self._problem:
-            self.tell(f"The figures have stopped: {self._sampler.error!r}")
+        if self._sampler.problem and not self._problem:
+            self.tell(self._sampler.problem)
         self.refresh(now=shown != actual or not self._sampler.alive)
 
 

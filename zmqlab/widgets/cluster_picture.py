@@ -157,8 +157,8 @@ class ClusterPicture(FaultPanel):
         return list(FAULTS.controls)
 
     def _tick(self) -> None:
-        if self._sampler.error is not None and not self._problem:
-            self.tell(f"The picture has stopped: {self._sampler.error!r}")
+        if self._sampler.problem and not self._problem:
+            self.tell(self._sampler.problem)
         self.refresh()
         self._push()
 

@@ -129,7 +129,7 @@ class Lab(ipywidgets.VBox):
         """Take the panel from the page; the cluster and its load go on.
 
         Raises:
-            Exception: what a thread behind the panel died of, if one did.
+            Exception: what a thread behind the panel died of, or how a part of it failed, if either did.
         """
         for part in self._parts:
             part.close()
@@ -138,8 +138,7 @@ class Lab(ipywidgets.VBox):
             close_rest(each)
         super().close()
         close_rest(self)
-        if self._sampler.error is not None:
-            raise self._sampler.error
+        self._sampler.check()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())

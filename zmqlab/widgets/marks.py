@@ -13,19 +13,25 @@ time in which links were cut.
 other. A label reaches from its line to the left, because the newest line stands at the right edge. When all lanes are
 taken, the oldest label makes room: its line stays without a label, and the event log still tells it.
 
+*Silences.* A load client measures the longest time without an acknowledgement in each of its intervals. A silence that
+is still going on is known by its start, and one that has ended by its length. The band of a load client that ends, or
+that is no longer heard, ends with what the client last told.
+
 Left out on purpose: what a fault cost, and events in words, which are in :mod:`zmqlab.lab.incidents`.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zmqlab.lab.events import Sort, group_named_in, spans_of
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.incidents import NS_PER_MS, is_election
+from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.widgets.palette import CHANGE_COLOUR, ELECTION_COLOUR, FAULT_COLOUR
 from zmqlab.wire.control import Event
 
@@ -39,6 +45,10 @@ TOGETHER_NS = 1_000_000_000
 """Elections of several groups within so long become one line: their labels would cover each other."""
 MAX_MARKS = 120
 """Two minutes with a fault every second."""
+SILENCE_MS = 150.0
+"""A longer time without acknowledgements becomes a band. An election takes 200 ms and more; a busy machine causes
+shorter gaps."""
+SILENCES_KEPT = 50
 COLOURS = {Sort.FAULT: FAULT_COLOUR, Sort.CHANGE: CHANGE_COLOUR, Sort.ELECTION: ELECTION_COLOUR}
 
 
@@ -117,6 +127,60 @@ def stretches_of(events: Iterable[Event]) -> list[Stretch]:
         )
         for span in spans_of(events, FAULTS.bands)
     ]
+
+
+class SilenceBands:
+    """The times in which load clients got no acknowledgement. One thread calls its methods, others read the bands."""
+
+    def __init__(self) -> None:
+        self.bands: deque[Stretch] = deque(maxlen=SILENCES_KEPT)
+        """In the order in which they were noticed. At most one of each load client is without an end."""
+        self._newest: dict[int, tuple[Stretch, float]] = {}
+        """The newest band of each load client, by its pid, and when the client last told of it, on the charts' axis."""
+
+    def hear(self, metrics: LoadMetrics) -> None:
+        """Begin a band, or lengthen the client's newest one, if the longest gap of this interval is a silence."""
+        at_ms, gap_ms = clock_ms(metrics.time_ns), metrics.gap_ms
+        if gap_ms >= SILENCE_MS:
+            before = self._newest[metrics.pid][0] if metrics.pid in self._newest else None
+            if before is not None and not _is_of(metrics, before):
+                self.end(metrics.pid)
+                before = None
+            start_ms = at_ms - gap_ms if before is None else before.start_ms
+            end_ms = None if metrics.silence_ms >= gap_ms else start_ms + gap_ms
+            band = Stretch(start_ms, end_ms, f"no acknowledgement for {gap_ms:,.0f} ms", FAULT_COLOUR)
+            self._show(band, before)
+            self._newest[metrics.pid] = band, at_ms
+        if gap_ms < SILENCE_MS or metrics.state == "ended":
+            self.end(metrics.pid)
+
+    def end(self, pid: int) -> None:
+        """End a load client's open band, if it has one, where the client last told of it: it is no longer heard.
+
+        The band goes on if the client is heard again in the same silence.
+        """
+        band, told_ms = self._newest.get(pid, (None, 0.0))
+        if band is not None and band.end_ms is None:
+            ended = replace(band, end_ms=told_ms)
+            self._show(ended, band)
+            self._newest[pid] = ended, told_ms
+
+    def _show(self, band: Stretch, instead_of: Stretch | None) -> None:
+        if instead_of is not None and instead_of in self.bands:
+            self.bands[self.bands.index(instead_of)] = band
+        else:
+            self.bands.append(band)
+
+
+def _is_of(metrics: LoadMetrics, silence: Stretch) -> bool:
+    """Whether the longest gap of an interval is this silence of the same client.
+
+    The gap ended in the interval, or goes on: that tells its start up to the length of the interval. Two silences of
+    one client begin at least ``SILENCE_MS`` apart.
+    """
+    latest_ms = clock_ms(metrics.time_ns) - metrics.gap_ms
+    earliest_ms = latest_ms - 1000 * metrics.interval_s
+    return earliest_ms - SILENCE_MS / 2 < silence.start_ms < latest_ms + SILENCE_MS / 2
 
 
 def lanes_of(moments: Sequence[Moment], window_ms: float) -> list[int]:

@@ -42,7 +42,7 @@ function popover(label, title) {
   const menu = h("div", { className: "zl-pop" });
   menu.popover = "auto";
   const opener = h("button", { type: "button", className: "zl-button zl-opener", textContent: `${label} ▾`, title,
-    onclick: () => menu.matches(":popover-open") ? menu.hidePopover() : menu.showPopover() });
+    popoverTargetElement: menu });   // a browser closes a menu at any other release, before the click
   opener.setAttribute("aria-haspopup", "true");
   menu.addEventListener("toggle", (event) => {
     if (event.newState !== "open") return;
@@ -68,12 +68,16 @@ function panel(build) {
   return {
     render({ model, el }) {
       el.classList.add("zl-panel");
-      const waiting = new Map();     // keys of clicks whose action has not begun yet
+      const waiting = new Map();     // key -> the last click, if its action has not begun yet
       const buttons = new Map();     // key -> buttons
+      let pressed = null, refused = null, isLate = false, hasLeft = false;   // what the mouse, a finger or a key holds down; see `press`
       const busy = (key) => waiting.has(key) || model.get("_busy").includes(key);
       const showBusy = () => {
         for (const key of model.get("_busy")) waiting.delete(key);
         for (const [key, made] of buttons) for (const each of made) mark(each, key);
+        if (!pressed?.made.disabled) return;
+        pressed = null;              // Firefox tells of no release on a disabled button
+        setTimeout(showLate);
       };
       const mark = (each, key) => {
         const now = busy(key);
@@ -82,14 +86,17 @@ function panel(build) {
       };
       // A cell that runs keeps the kernel from hearing a click until its end. A button that looked free meanwhile would be
       // clicked again, and then two leaders die.
-      const giveUp = (key) => {
-        if (waiting.has(key) && model.get("layout")?.widget_manager?.kernel?.status === "busy") setTimeout(giveUp, GIVE_UP_MS, key);
-        else if (waiting.delete(key)) showBusy();
+      const giveUp = (key, click) => {
+        if (waiting.get(key) !== click) return;
+        if (model.get("layout")?.widget_manager?.kernel?.status === "busy") return setTimeout(giveUp, GIVE_UP_MS, key, click);
+        waiting.delete(key);
+        showBusy();
       };
       const send = (message, key) => {
         if (key) {
-          waiting.set(key, true);
-          setTimeout(giveUp, GIVE_UP_MS, key);
+          const click = Symbol(key);
+          waiting.set(key, click);
+          setTimeout(giveUp, GIVE_UP_MS, key, click);
           showBusy();
         }
         try {
@@ -173,24 +180,38 @@ function panel(build) {
       // What happens between press and release must not cost a click. A button that is made anew gets none, so what is new
       // waits for the release. Nor does one that has moved from under the mouse, with the page or with a line that has
       // grown above it: where the mouse stood still, the button is clicked here.
-      let pressed = null, isLate = false;
+      // A press is ended by the release of its own pointer or key: a second finger and Shift have theirs.
       const show = () => {
         isLate = pressed !== null;
         if (!isLate) draw(model.get("_state"));
       };
+      const showLate = () => { if (isLate && !pressed && !hasLeft) show(); };
+      const canBeClicked = (made) => made.isConnected && !made.closest("[inert]");
+      const isOther = (event) => event.isPrimary === false || ![undefined, " "].includes(event.key);
       const press = (event) => {
+        if (isOther(event)) return;
         const made = event.target.closest("button");
-        pressed = made && !event.button && [undefined, " "].includes(event.key) ? { made, x: event.clientX, y: event.clientY, clicked: false } : null;
+        refused = made?.disabled ? made : null;
+        pressed = made && !refused && !event.button ? { made, by: event.pointerId ?? event.key, x: event.clientX, y: event.clientY, clicked: false } : null;
       };
       const release = (event) => {
-        const was = pressed, way = was && Math.hypot(event.clientX - was.x, event.clientY - was.y);
-        if (was) setTimeout(() => {
-          pressed = null;
-          if (event.type === "pointerup" && event.pointerType === "mouse" && way < STILL_PX && !was.clicked && was.made.isConnected) was.made.click();
-          if (isLate) show();
+        const was = pressed;
+        if (was && event.type !== "blur" && was.by !== (event.pointerId ?? event.key)) return;
+        const isStill = was && event.pointerType === "mouse" && Math.hypot(event.clientX - was.x, event.clientY - was.y) < STILL_PX;
+        if (was || isLate) setTimeout(() => {
+          if (hasLeft) return;
+          if (pressed === was) pressed = null;
+          if (event.type === "pointerup" && isStill && !was.clicked && canBeClicked(was.made)) was.made.click();
+          showLate();
         }, event.pointerType === "touch" ? TAP_MS : 0);      // the click comes right after the release, or after a tap
       };
-      const noteClick = (event) => { if (pressed?.made.contains(event.target)) pressed.clicked = true; };
+      // A button that was busy when it was pressed, and no longer is, gets a click nevertheless. A key's click has no detail.
+      const noteClick = (event) => {
+        if (pressed?.made.contains(event.target)) pressed.clicked = true;
+        if (!event.detail || !refused?.contains(event.target)) return;
+        event.stopPropagation();
+        event.preventDefault();
+      };
       el.addEventListener("click", noteClick, true);
       for (const each of ["pointerdown", "keydown"]) el.addEventListener(each, press);
       for (const each of RELEASES) window.addEventListener(each, release);
@@ -220,7 +241,7 @@ function panel(build) {
       look();
       return () => {
         leave();
-        pressed = null;
+        hasLeft = true;
         for (const each of RELEASES) window.removeEventListener(each, release);
         draw.close?.();
         document.removeEventListener("visibilitychange", look);

@@ -10,9 +10,6 @@ that has left goes to the next newcomer.
 own index. The two publish at different moments, so the leader's index is interpolated between two of its snapshots. At
 20,000 orders/s a difference of only 50 ms would look like a lag of 1,000 entries.
 
-*Silences.* A load client measures the longest time without an acknowledgement in each of its intervals. A silence that
-is still going on is known by its start, and one that has ended by its length.
-
 :class:`Ring` keeps the newest rows: a table whose columns are all floating point. One thread appends rows, others read.
 The rows live in an array of twice the capacity. A row is written behind the last one; when the array is full, the newer
 half moves to the front. Any number of the newest rows is therefore one contiguous slice of a column. A reader copies
@@ -42,8 +39,7 @@ from zmqlab.histogram import BUCKET_COUNT, bucket_high
 from zmqlab.lab.incidents import NS_PER_MS
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics
 from zmqlab.widgets.group_readings import LATE_ENTRIES, LEAD_COLUMNS, GroupReadings
-from zmqlab.widgets.marks import Stretch, clock_ms
-from zmqlab.widgets.palette import FAULT_COLOUR
+from zmqlab.widgets.marks import SilenceBands
 from zmqlab.wire.node_status import NodeStatus
 
 Column = npt.NDArray[np.float64]
@@ -55,9 +51,6 @@ LATENCY_INTERVALS = 10
 """Percentiles cover the last second: 100 ms hold too few requests for a p99.9."""
 STALE_S = 0.4
 """Four snapshots in a row are missing: the publisher hangs, or it has ended."""
-SILENCE_MS = 150.0
-"""A longer time without acknowledgements becomes a band. An election takes 200 ms and more; a busy machine causes
-shorter gaps."""
 LOAD_FRAMES = 600
 """A minute of a load client's snapshots, for the fault cards."""
 LATE_NS = 500_000_000
@@ -324,14 +317,14 @@ class LoadReadings:
     def __init__(self) -> None:
         self.frames: deque[LoadMetrics] = deque(maxlen=LOAD_FRAMES)
         """The snapshots of all load clients, oldest first."""
-        self.silences: deque[Stretch] = deque(maxlen=50)
-        """Times without an acknowledgement, oldest first. Only the last one can be without an end."""
+        self.silences = SilenceBands()
         self._fresh: deque[LoadMetrics] = deque()
         """Snapshots that came since the last row. Appended to by the feed's thread, emptied by the sampler's."""
         self._heard_s = float("-inf")
         """When a row last took a snapshot, on the monotonic clock."""
-        self._at_work: set[int] = set()
-        """Processes of load clients that have not told their end; also those that have fallen silent."""
+        self._at_work: dict[int, float] = {}
+        """When a row last took a snapshot of each load client that has not told its end, by its pid, on the monotonic
+        clock. One that falls silent is forgotten when another one is heard."""
         self._row: dict[str, float] = IDLE
         self._response = MovingPercentiles(LATENCY_INTERVALS)
         self._service = MovingPercentiles(LATENCY_INTERVALS)
@@ -350,27 +343,30 @@ class LoadReadings:
         """The load's columns of a row; those of the row before if no snapshot has come just now."""
         fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
         is_silent = now_s - self._heard_s >= STALE_S
+        silent = [pid for pid, heard_s in self._at_work.items() if now_s - heard_s >= STALE_S]
+        for pid in silent:
+            self.silences.end(pid)
         if fresh:
-            if is_silent:
-                self._at_work.clear()
             self._heard_s = now_s
-            self._take(fresh)
+            for pid in silent:
+                del self._at_work[pid]
+            self._take(fresh, now_s)
         elif is_silent or not self._at_work:
             self._row = SILENT if self._at_work else IDLE
             self._response.clear()
             self._service.clear()
         return self._row
 
-    def _take(self, fresh: Sequence[LoadMetrics]) -> None:
+    def _take(self, fresh: Sequence[LoadMetrics], now_s: float) -> None:
         self.frames.extend(fresh)
         for metrics in fresh:
             if metrics.state == "ended":
-                self._at_work.discard(metrics.pid)
+                self._at_work.pop(metrics.pid, None)
             else:
-                self._at_work.add(metrics.pid)
+                self._at_work[metrics.pid] = now_s
             self._response.add(metrics.response_time, metrics.response_time_max_ns)
             self._service.add(metrics.service_time, metrics.service_time_max_ns)
-            self._note_silence(metrics)
+            self.silences.hear(metrics)
         rates = rates_of(fresh)
         self._row = {
             **rates,
@@ -378,17 +374,6 @@ class LoadReadings:
             **dict(zip(LATENCY_COLUMNS, self._response.figures_ms(), strict=True)),
             **dict(zip(SERVICE_COLUMNS, self._service.figures_ms(), strict=True)),
         }
-
-    def _note_silence(self, metrics: LoadMetrics) -> None:
-        """Begin a band, or give the last one its end, if the longest gap of this interval is a silence."""
-        if metrics.gap_ms < SILENCE_MS:
-            return
-        at_ms, silences = clock_ms(metrics.time_ns), self.silences
-        going_on = silences.pop() if silences and silences[-1].end_ms is None else None
-        lasts = metrics.silence_ms >= metrics.gap_ms
-        start_ms = at_ms - metrics.gap_ms if going_on is None else going_on.start_ms
-        end_ms = None if lasts else start_ms + metrics.gap_ms
-        silences.append(Stretch(start_ms, end_ms, f"no acknowledgement for {metrics.gap_ms:,.0f} ms", FAULT_COLOUR))
 
 
 def _slot_for(name: str, taken: set[int]) -> int | None:

@@ -16,7 +16,8 @@ together for the eye.
 Which node leads is answered here for the whole panel, by the one rule for it (:func:`~zmqlab.client.roster.leader_of`)
 among the nodes that have been heard just now.
 
-A thread that dies keeps its exception in :attr:`Sampler.error`; :meth:`Sampler.close` raises it.
+A thread that dies keeps its exception in :attr:`Sampler.error`. A watcher that fails ends neither the thread nor the
+other watchers; its exception is kept in :attr:`Sampler.failure`. :meth:`Sampler.close` raises either.
 
 A sampler does not hold its cluster: one that only its sampler knows is forgotten, and ends.
 
@@ -69,13 +70,14 @@ class Timeline:
     """What stands over the charts. Written by the sampler's thread alone."""
 
     silences: deque[Stretch]
-    """Times without an acknowledgement, oldest first."""
+    """Times without an acknowledgement; see :class:`~zmqlab.widgets.marks.SilenceBands`."""
     marks: list[Moment] = field(default_factory=list)
     """Oldest first; replaced as a whole when events come."""
     bands: list[Stretch] = field(default_factory=list)
     """Pauses, cut links and the like; replaced as a whole when events come."""
     leaders: deque[LeaderSpan] = field(default_factory=lambda: deque(maxlen=100))
-    """Oldest first; two spans of one node differ in their terms."""
+    """Oldest first. Two spans of one node differ in their terms, or have rows between them in which it was not known to
+    lead."""
 
 
 class Sampler:
@@ -88,12 +90,16 @@ class Sampler:
         self.events: list[Event] = []
         """All events of the feed as of the last turn."""
         self.error: BaseException | None = None
-        """What the thread or a watcher died of; None: nothing has."""
+        """What the thread died of; None: it did not."""
+        self.failure: BaseException | None = None
+        """How the first of the watchers failed, or a thread that works for one; None: none has."""
         self.now_ms = clock_ms(time.time_ns())
         """The time of the newest row, on the charts' axis."""
         self._nodes = NodeReadings()
         self._load = LoadReadings()
-        self.timeline = Timeline(self._load.silences)
+        self.timeline = Timeline(self._load.silences.bands)
+        self._is_span_over = True
+        """Whether the newest row is one in which no node led, or one of a gap."""
         self._interval_s = interval_s
         self._watchers: list[Callable[[], None]] = []
         self._around: list[tuple[Callable[[], None], Callable[[], None]]] = []
@@ -116,6 +122,13 @@ class Sampler:
     def alive(self) -> bool:
         """Whether more rows will come."""
         return self.error is None and not self._closing.is_set()
+
+    @property
+    def problem(self) -> str:
+        """What a widget is to tell of the sampler and of those that watch it; empty if all is well."""
+        if self.error is not None:
+            return f"The figures have stopped: {self.error!r}"
+        return "" if self.failure is None else f"A part of the panel has failed: {self.failure!r}"
 
     @property
     def ended(self) -> bool:
@@ -177,10 +190,15 @@ class Sampler:
             unregister()
 
     def close(self) -> None:
-        """:meth:`stop`, then raise what the thread died of, if it did."""
+        """:meth:`stop`, then raise what the thread died of, or how a watcher failed, if either did."""
         self.stop()
-        if self.error is not None:
-            raise self.error
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the thread died of, or how a watcher failed, if either did."""
+        for error in (self.error, self.failure):
+            if error is not None:
+                raise error
 
     def turn(self) -> None:
         """Add one row; a gap before it, if the row before is older than ``STALE_S``. The thread calls this, and so do
@@ -190,6 +208,7 @@ class Sampler:
         if self.ring.total and self.now_ms - before_ms > 1000 * STALE_S:
             for edge_ms in (before_ms, self.now_ms):
                 self.ring.append({"t": edge_ms} | GAP)
+            self._is_span_over = True
         self._nodes.follow(self._fleet.names)
         self._nodes.hear(self.feed.newest(), now_s)
         if self.feed.shards > 1:
@@ -221,7 +240,7 @@ class Sampler:
                 self._tell()
 
     def _tell(self) -> None:
-        """Call all watchers. One that fails is not called again, and its failure counts as the thread's."""
+        """Call all watchers. One that fails is not called again."""
         for around in tuple(self._around):
             self._call(around[0], self._around, around)
         for watcher in tuple(self._watchers):
@@ -233,7 +252,7 @@ class Sampler:
         try:
             callback()
         except Exception as error:
-            self.error = self.error or error
+            self.failure = self.failure or error
             _remove(registered, entry)
 
     def _take_load_frame(self, frame: bytes) -> None:
@@ -244,17 +263,20 @@ class Sampler:
     # -- what happened -----------------------------------------------------------------------------------------
 
     def _follow_leader(self) -> None:
-        """Lengthen the leader's span by this row, or begin a new one."""
-        leader, spans = self.who_leads(), self.timeline.leaders
+        """Lengthen the leader's span by this row, or begin a new one: after another leader, or after a time in which it
+        was not seen to lead."""
+        leader, spans, was_over = self.who_leads(), self.timeline.leaders, self._is_span_over
+        self._is_span_over = not leader
         if not leader:
             return
         track = self.nodes[leader]
         assert track.newest is not None
         slot, term = track.slot, track.newest.term
-        if spans and (spans[-1].slot, spans[-1].term) == (slot, term):
+        is_same = bool(spans) and (spans[-1].slot, spans[-1].term) == (slot, term)
+        if is_same and not was_over:
             spans[-1] = LeaderSpan(slot, term, spans[-1].start_ms, self.now_ms)
         else:
-            elected_ms = time_of_election_ms(self.feed.events(), leader, term)
+            elected_ms = None if is_same else time_of_election_ms(self.feed.events(), leader, term)
             spans.append(LeaderSpan(slot, term, self.now_ms if elected_ms is None else elected_ms, self.now_ms))
 
     def _who_led(self, at_ms: float) -> str:
@@ -281,7 +303,8 @@ _samplers_lock = threading.Lock()
 
 
 def sampler_of(cluster: Cluster) -> Sampler:
-    """The cluster's sampler, started when it is first asked for; it ends with the cluster.
+    """The cluster's sampler, started when it is first asked for; it ends with the cluster. One whose thread has died is
+    replaced.
 
     Raises:
         ClusterError: the cluster has not been started.
@@ -303,7 +326,7 @@ def _sweep_once() -> None:
 
 
 def problem_of(cluster: Cluster) -> BaseException | None:
-    """What the thread behind the cluster's charts died of; None if it did not."""
+    """What the thread behind the cluster's charts died of, or how one of them failed; None if all is well."""
     with _samplers_lock:
         sampler = _samplers.get(cluster)
-    return sampler.error if sampler is not None else None
+    return sampler.error or sampler.failure if sampler is not None else None

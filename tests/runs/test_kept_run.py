@@ -16,6 +16,7 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
 from tests.judge.run_history import small_run
+from tests.judge.test_group_verdict import judged
 from tests.runs.recorded import judged_run
 from zmqlab import Run
 from zmqlab.errors import ClusterError, RunUnreadable, SettingsError
@@ -26,6 +27,7 @@ from zmqlab.runs import kept_files
 from zmqlab.runs.kept_files import of_fields
 from zmqlab.runs.kept_list import kept_in
 from zmqlab.runs.kept_run import expect_room
+from zmqlab.runs.run_pages import verdict_table
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,35 @@ def test_the_verdict_of_an_older_version_is_read_without_what_it_did_not_know() 
     assert of_fields(NodeEvidence, {name: value for name, value in told._asdict().items() if name != "voters"}) == told
     with pytest.raises(RunUnreadable, match="no NodeEvidence"):
         of_fields(NodeEvidence, {"name": "node0"})
+
+
+def test_the_verdict_on_each_of_several_groups_is_kept_and_shown(tmp_path: Path) -> None:
+    histories = {group: small_run(seed=group + 1) for group in range(3)}
+    del histories[2].entries[20]
+    verdict = judged(histories)
+    run = judged_run()
+    run.result.verdict = verdict
+    [repetition] = Run.keep(run, tmp_path).repetitions
+    again = repetition.verdict
+    assert again == verdict
+    assert (again.commands, list(again.groups)) == (verdict.commands, [0, 1, 2])
+    assert "\n  groups: 1 failed (2), 2 passed\n" in repr(again)
+    page = verdict_table(again)
+    assert "Groups: 1 failed (2), 2 passed." in page
+    for group, each in verdict.groups.items():
+        assert f"group {group}: {each.outcome}" in page
+        assert f"<td>{group}</td><td>node0</td><td>{each.nodes[0].log_index}</td>" in page
+
+
+def test_a_verdict_that_was_kept_without_groups_is_read(kept: Run) -> None:
+    result = kept.folder / "1" / "result.json"
+    told = json.loads(result.read_text())
+    del told["verdict"]["groups"], told["verdict"]["commands"]
+    result.write_text(json.dumps(told))
+    contents = json.loads((result.parent / "contents.json").read_text())
+    contents["result.json"] = {"bytes": result.stat().st_size, "crc32": crc32(result.read_bytes())}
+    (result.parent / "contents.json").write_text(json.dumps(contents))
+    assert Run.read(kept.folder).repetitions[0].verdict.outcome == "passed"
 
 
 def test_a_lost_order_is_found_again(tmp_path: Path) -> None:

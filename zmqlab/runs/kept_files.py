@@ -123,6 +123,9 @@ class KeptVerdict(msgspec.Struct):
     checks: list[dict[str, Any]]
     coverage: str
     nodes: list[dict[str, Any]]
+    commands: tuple[int, int] = (0, 0)
+    groups: dict[int, KeptVerdict] = {}
+    """Folders of older versions have neither."""
 
 
 class KeptResult(msgspec.Struct, kw_only=True):

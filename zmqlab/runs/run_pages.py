@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from zmqlab.judge.promises import outcomes_text
 from zmqlab.judge.verdict import Verdict
 from zmqlab.lab.incidents import Incident
 from zmqlab.load.load_report import text_of_ms
@@ -30,6 +31,8 @@ POINTS_MAX = 1_200
 SAME_LABEL_S = 1.0
 """Events with one label that follow each other this closely have one label: the links of a partition."""
 MARKS = {True: ("ok", "✓"), False: ("bad", "✗"), None: ("unsure", "?")}
+OUTCOME_IS_OK = {"passed": True, "failed": False, "not judged": None}
+HASHES_HEAD = ("node", "at index", "state hash", "history hash")
 OUTCOMES = {"passed": "ok", "failed": "bad", "not judged": "unsure"}
 GIB = 1 << 30
 
@@ -298,9 +301,26 @@ def _details(each: Repetition) -> str:
 def verdict_table(verdict: Verdict) -> str:
     """The promises of a verdict, and what it covers."""
     rows = [(MARKS[check.ok], check.name, check.detail) for check in verdict.checks]
-    hashes = [(node.name, f"{node.log_index:,}", node.state_hash[:16], node.chain_hash[:16]) for node in verdict.nodes]
-    nodes = table(("node", "at index", "state hash", "history hash"), hashes) if hashes else ""
-    return f"{signed_table(rows)}<p>Covered: {escape(verdict.coverage)}.</p>{nodes}"
+    nodes = table(HASHES_HEAD, _hashes_of(verdict)) if verdict.nodes else ""
+    return f"{signed_table(rows)}<p>Covered: {escape(verdict.coverage)}.</p>{_groups(verdict)}{nodes}"
+
+
+def _groups(verdict: Verdict) -> str:
+    """With several Raft groups: the outcome of each, the promises that it did not keep, and its nodes' hashes."""
+    if not verdict.groups:
+        return ""
+    rows, hashes = [], []
+    for group, each in verdict.groups.items():
+        bad = "; ".join(f"{check.name}: {check.detail}" for check in each.checks if not check.ok)
+        rows.append((MARKS[OUTCOME_IS_OK[each.outcome]], f"group {group}: {each.outcome}", bad or each.coverage))
+        hashes += [(group, *cells) for cells in _hashes_of(each)]
+    nodes = table(("group", *HASHES_HEAD), hashes)
+    told = escape(outcomes_text(verdict.group_outcomes))
+    return f"<p>Groups: {told}.</p><details><summary>Each group</summary>{signed_table(rows)}{nodes}</details>"
+
+
+def _hashes_of(verdict: Verdict) -> list[tuple[str, ...]]:
+    return [(node.name, f"{node.log_index:,}", node.state_hash[:16], node.chain_hash[:16]) for node in verdict.nodes]
 
 
 def signed_table(rows: Iterable[tuple[tuple[str, str], str, str]]) -> str:

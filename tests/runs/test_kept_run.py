@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
@@ -16,10 +17,11 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
 from tests.judge.run_history import small_run
-from tests.judge.test_group_verdict import judged
+from tests.judge.test_group_verdict import evidence_of, judged
 from tests.runs.recorded import judged_run
 from zmqlab import Run
 from zmqlab.errors import ClusterError, RunUnreadable, SettingsError
+from zmqlab.judge.evidence import LogPiece
 from zmqlab.judge.promises import NodeEvidence
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
@@ -149,6 +151,23 @@ def test_a_log_that_is_too_large_is_left_out_and_told(tmp_path: Path, monkeypatc
     again = run.repetitions[0].judge()
     assert again.outcome == "not judged"
     assert "the log was not kept" in repr(again)
+
+
+def test_the_logs_of_several_groups_share_one_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group with more than an even share of the orders has more than an even share of the room."""
+    groups = {number: evidence_of(small_run(seed=number + 1), number) for number in (0, 1)}
+    groups[1] = replace(groups[1], log=LogPiece(1, groups[1].log.entries[:3]))  # type: ignore[union-attr]
+    sizes = [sum(len(entry.data) for entry in each.log.entries) for each in groups.values()]  # type: ignore[union-attr]
+    run = judged_run()
+    run = replace(run, evidence=replace(run.evidence, log=None, groups=groups))
+    assert sizes[0] > sum(sizes) // 2
+    monkeypatch.setattr(kept_files, "LOG_BYTES_MAX", sum(sizes))
+    folder = Run.keep(run, tmp_path).folder / "1"
+    assert {path.name for path in folder.glob("log*.gz")} == {"log-0.gz", "log-1.gz"}
+    monkeypatch.setattr(kept_files, "LOG_BYTES_MAX", sum(sizes) - 1)
+    folder = Run.keep(run, tmp_path).folder / "1"
+    assert {path.name for path in folder.glob("log*.gz")} == {"log-0.gz"}
+    assert "the groups' logs together would be larger" in (folder / "evidence-1.json").read_text()
 
 
 def test_repetitions_come_into_one_folder(kept: Run) -> None:

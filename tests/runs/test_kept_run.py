@@ -18,17 +18,20 @@ from hdrh.log import HistogramLogReader
 
 from tests.judge.run_history import small_run
 from tests.judge.test_group_verdict import evidence_of, judged
-from tests.runs.recorded import judged_run
+from tests.runs.recorded import MONOTONIC_NS, MS, START_NS, S, judged_run
 from zmqlab import Run
 from zmqlab.errors import ClusterError, RunUnreadable, SettingsError
 from zmqlab.judge.evidence import LogPiece
 from zmqlab.judge.promises import NodeEvidence
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
+from zmqlab.load.load_messages import OpenOutcome
+from zmqlab.load.run_record import read_ledger
 from zmqlab.runs import kept_files
 from zmqlab.runs.kept_files import of_fields
 from zmqlab.runs.kept_list import kept_in
 from zmqlab.runs.kept_run import expect_room
+from zmqlab.runs.run_bands import silences_of
 from zmqlab.runs.run_pages import verdict_table
 
 
@@ -72,6 +75,23 @@ def test_a_run_is_read_as_it_was_kept(kept: Run, tmp_path: Path) -> None:
     assert silence.end_ns is not None
     assert (silence.end_ns - silence.start_ns) / 1e9 == pytest.approx(0.5, abs=0.1)
     assert "verdict: PASSED" in repr(run)
+
+
+@pytest.mark.parametrize("groups", [[], [0, 1]])
+def test_a_silence_that_never_ends_reaches_to_the_end_of_the_run(groups: list[int]) -> None:
+    outcome = judged_run(kill_at_s=None).result.report.result
+    outcome.client_groups = groups
+    answered = [row for row in read_ledger(outcome.ledger) if row["completed_ns"] < MONOTONIC_NS + 2 * S]
+    outcome.ledger = b"".join(row.tobytes() for row in answered)
+    assert [span for span in silences_of(outcome) if span.start_ns > START_NS + S] == []
+    last_ns = int(answered[-1]["completed_ns"])
+    outcome.open_requests = [OpenOutcome(2, 99, 2, last_ns + 100 * MS), OpenOutcome(2, 98, 2, last_ns - 10 * MS)]
+    [silence] = [span for span in silences_of(outcome) if span.start_ns > START_NS + S]
+    assert silence.start_ns == last_ns + START_NS - MONOTONIC_NS
+    assert silence.end_ns == START_NS + 6 * S
+    outcome.ledger = b""
+    [silence] = silences_of(outcome)
+    assert (silence.label, silence.end_ns) == ("no answer of group 0" if groups else "no answer", START_NS + 6 * S)
 
 
 def test_other_tools_read_the_series_and_the_histograms(kept: Run) -> None:

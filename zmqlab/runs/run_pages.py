@@ -53,8 +53,7 @@ def run_in_notebook(run: Run) -> str:
 def run_body(run: Run) -> str:
     """All of a run's report but the page around it."""
     single = run.repetitions[0] if len(run.repetitions) == 1 else None
-    worst = next(each for each in run.repetitions if each.verdict.outcome == run.outcome)
-    parts = [headline(run.outcome, run.title, f"{run.when} · {run.name}"), _first_words(worst, single is None)]
+    parts = [headline(run.outcome, run.title, f"{run.when} · {run.name}"), _first_words(run)]
     notes = dict.fromkeys(text for each in run.repetitions for text in each.report.warnings)
     parts += [_note(text, "unsure") for text in notes]
     parts.append(_tiles(run))
@@ -79,13 +78,21 @@ def section(title: str, content: str) -> str:
     return f"<h2>{escape(title)}</h2>{content}" if content else ""
 
 
-def _first_words(repetition: Repetition, of_many: bool) -> str:
-    """The verdict in a sentence or a few: what was covered, or which promises were broken."""
-    verdict, where = repetition.verdict, f"repetition {repetition.number}: " if of_many else ""
-    bad = [check for check in verdict.checks if not check.ok]
-    crossed = [each for each in repetition.thresholds if each.ok is False]
-    told = [_note(f"{where}{check.name}: {check.detail}", MARKS[check.ok][0]) for check in bad]
-    told += [_note(f"{where}threshold {each.expression} was crossed: {each.detail}", "bad") for each in crossed]
+def _first_words(run: Run) -> str:
+    """The worst verdict in a sentence or a few, and each threshold that any repetition crossed."""
+    worst = next(each for each in run.repetitions if each.verdict.outcome == run.outcome)
+    verdict, count = worst.verdict, len(run.repetitions)
+    where = f"repetition {worst.number}: " if count > 1 else ""
+    told = [_note(f"{where}{each.name}: {each.detail}", MARKS[each.ok][0]) for each in verdict.checks if not each.ok]
+    crossed: dict[str, list[str]] = {}
+    for repetition in run.repetitions:
+        where = f"repetition {repetition.number}: " if count > 1 else ""
+        for limit in repetition.thresholds:
+            if limit.ok is False:
+                crossed.setdefault(limit.expression, []).append(where + limit.detail)
+    for expression, details in crossed.items():
+        often = f" in {len(details)} of {count} repetitions, first in" if count > 1 else ":"
+        told.append(_note(f"threshold {expression} was crossed{often} {details[0]}", "bad"))
     return "".join(told) or f"<p>All {len(verdict.checks)} promises were kept. Covered: {escape(verdict.coverage)}.</p>"
 
 

@@ -268,7 +268,8 @@ class Following:
             return Change.ADDRESS_TAKEN
         if self._number == GROUP_OF_ROSTER and (change := self._have_follow(node_id, address)) is not None:
             return change
-        if self._is_due(node_id, address):
+        is_out_of_roster = self._number == GROUP_OF_ROSTER and self._was_let_go(node_id)
+        if self._is_due(node_id, address) and not is_out_of_roster:  # it may still be a member of this group
             return None
         if self._number != GROUP_OF_ROSTER or address in roster.nodes:
             return Change.UNDER_WAY
@@ -371,6 +372,8 @@ class Following:
             return Change.LAST_VOTER
         if place in latest.nodes:
             return self._propose(latest.without_node(place, self._placing.copies, address, life))
+        if not life and latest.last_life_of(node_id):
+            return self._propose(latest.without_return(node_id))
         replication = self._replication
         return Change.DONE if replication.commit_index >= replication.configuration_index else Change.UNDER_WAY
 
@@ -427,14 +430,19 @@ class Following:
     def _place_members(self) -> None:
         """Work out whose place is where, if the members or the roster have changed.
 
-        Two have one place if one of them has come there without its disk. The one that is there counts.
+        Two have one place if one of them has come there without its disk. The one that is there counts. One that the
+        roster does not know has none where it has another member: its disk is lost, or it has moved and not said so.
         """
         configuration, roster = self._replication.configuration, self._roster
         if self._placed_by is not None and self._placed_by[0] is configuration and self._placed_by[1] is roster:
             return
         self._placed_by = configuration, roster
         at = dict(configuration.addresses)
-        self._place_of = {member: roster.place_of(member, at.get(member, "")) for member in configuration.members}
+        places = {member: roster.place_of(member, at.get(member, "")) for member in configuration.members}
+        self._place_of = {
+            member: "" if roster.id_at(place) != member and roster.id_at(place) in places else place
+            for member, place in places.items()
+        }
         is_there = sorted(self._place_of, key=lambda member: self._place_of[member] == at.get(member))
         self._member_at = {self._place_of[member]: member for member in is_there if self._place_of[member]}
 

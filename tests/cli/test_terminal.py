@@ -233,14 +233,37 @@ def test_lines_in_a_terminal_break_no_word(terminal: Terminal) -> None:
     assert "\x1b" not in terminal.raw
 
 
-def test_output_that_can_not_be_written_ends_the_run() -> None:
-    class Full(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError(28, "No space left on device")
+class Full(io.StringIO):
+    """A stream that takes nothing."""
 
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_output_that_can_not_be_written_ends_the_run() -> None:
     live = LiveRun("zmqlab quick", [], Full())
     with pytest.raises(OSError, match="No space left"), live:
         live.wait(lambda: True, lambda: None, "")
+
+
+def test_output_that_can_not_be_written_ends_a_run_that_only_tells() -> None:
+    """As ``zmqlab run`` with its story in a pipe that was closed. Threads that tell something go on."""
+    live = LiveRun("zmqlab run", [], Full())
+    went_on: list[str] = []
+
+    def tell(who: str) -> None:
+        live.tell(who)
+        went_on.append(who)
+
+    def tell_all() -> None:
+        telling = threading.Thread(target=tell, args=("a thread",))
+        telling.start()
+        telling.join()
+        tell("the command")
+
+    with pytest.raises(OSError, match="No space left"), live:
+        tell_all()
+    assert went_on == ["a thread"]
 
 
 def test_a_report_fits_the_terminal_and_ends_with_its_verdict() -> None:

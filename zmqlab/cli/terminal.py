@@ -307,13 +307,19 @@ class LiveRun:
         self._began_s, self._began_ns, self.phase = time.monotonic(), time.time_ns(), ""
 
     def tell(self, text: str, style: str = "", at_s: float | None = None) -> None:
-        """Something has happened: just now, or so long after the first order."""
+        """Something has happened: just now, or so long after the first order.
+
+        Raises:
+            OSError: in the main thread only: the output can't be written, so that the command need not go on.
+        """
         tick = Tick(time.monotonic() if at_s is None else self._began_s + at_s, text, style)
         self._ticks.append(tick)
         try:
             self._display.tell(self._since_begin(tick))
         except OSError as error:
             self._error = error
+        if threading.current_thread() is threading.main_thread():
+            self.check()
 
     def wait(self, is_running: Callable[[], bool], stop: Callable[[], None], said: str) -> None:
         """Until it has ended. Ctrl-C has it stop, and a second one ends the command.

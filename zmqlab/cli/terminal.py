@@ -143,6 +143,8 @@ class _Screen:
         self._held: tuple[TextIO, io.StringIO] | None = None
         """Standard error as it was, and what was written to it since."""
         self._is_taken = False
+        self._is_over = False
+        """The screen is being given back for good: a Ctrl-Z from now on does not take it again."""
         self._suspended_before: Any = None
         """What SIGTSTP did before."""
 
@@ -171,6 +173,7 @@ class _Screen:
 
     def close(self) -> None:
         """Give the screen back, whatever happens meanwhile."""
+        self._is_over = True
         try:
             self._give_back()
         except KeyboardInterrupt:  # pressed twice: the terminal comes first
@@ -209,7 +212,8 @@ class _Screen:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, self._suspend)
-        self._take()
+        if not self._is_over:
+            self._take()
 
 
 def _said_of(so_far: SoFar | None) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -225,6 +226,18 @@ def test_the_installed_command_is_the_same() -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     assert "is not a rate" in result.stderr
+
+
+def test_a_fork_that_fails_is_none_of_the_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fork(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(load_commands, "cluster_of", fork)
+    assert run(["quick"]) == 1
+    said = capsys.readouterr().err
+    assert said == "zmqlab quick: the system refuses what this needs: Resource temporarily unavailable\n"
 
 
 @pytest.mark.parametrize(("repeat", "fails_at", "said"), [(1, 9, {"run": 1}), (3, 9, 3), (3, 3, 2)])

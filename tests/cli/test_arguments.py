@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from zmqlab.cli import load_commands, run
+from zmqlab.cli import fault_commands, load_commands, run
 from zmqlab.errors import ClusterError
 from zmqlab.lab import processes
+from zmqlab.sim import plan
 
 NODES = "tcp://localhost:5002"
 KEEPERS = ("quick", f"client --nodes {NODES}", "sweep", "torture", "run kill-the-leader")
@@ -238,6 +240,10 @@ def test_a_fork_that_fails_is_none_of_the_output(
     assert run(["quick"]) == 1
     said = capsys.readouterr().err
     assert said == "zmqlab quick: the system refuses what this needs: Resource temporarily unavailable\n"
+
+
+def test_the_help_names_every_focus() -> None:
+    assert re.findall(r"[\w-]+", fault_commands.FOCUSES) == [*plan.FOCUSES[:-1], "or", plan.FOCUSES[-1]]
 
 
 @pytest.mark.parametrize(("repeat", "fails_at", "said"), [(1, 9, {"run": 1}), (3, 9, 3), (3, 3, 2)])

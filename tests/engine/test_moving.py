@@ -18,7 +18,7 @@ from tests.engine.shard_cluster import (
     with_founders_that_wait,
 )
 from zmqlab.engine.answers import Answers
-from zmqlab.engine.placing import Following
+from zmqlab.engine.following import Following
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Change, MemoryJournal, RaftByQuorum

@@ -22,8 +22,8 @@ from tests.engine.shard_cluster import (
     with_founders_that_wait,
 )
 from zmqlab.engine.answers import Answers
+from zmqlab.engine.following import Following
 from zmqlab.engine.group_founding import AssemblyOfShards, JoiningCluster
-from zmqlab.engine.placing import Following
 from zmqlab.engine.status import early_status
 from zmqlab.placement import PARTING_MAX, Gone, Roster
 from zmqlab.raft import Configuration

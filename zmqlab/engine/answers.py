@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from zmqlab.endpoints import parse_address
+from zmqlab.engine.following import Following
 from zmqlab.engine.peers import Peers
-from zmqlab.engine.placing import Following
 from zmqlab.errors import FrameError, JournalCorrupt, JournalLost, SettingsError
 from zmqlab.market.types import symbol_code
 from zmqlab.placement import Gone

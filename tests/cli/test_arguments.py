@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
-from zmqlab.cli import run
+from zmqlab.cli import fault_commands, load_commands, run
+from zmqlab.errors import ClusterError
 from zmqlab.lab import processes
+from zmqlab.sim import plan
 
 NODES = "tcp://localhost:5002"
 KEEPERS = ("quick", f"client --nodes {NODES}", "sweep", "torture", "run kill-the-leader")
@@ -222,6 +228,46 @@ def test_the_installed_command_is_the_same() -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     assert "is not a rate" in result.stderr
+
+
+def test_a_fork_that_fails_is_none_of_the_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fork(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(load_commands, "cluster_of", fork)
+    assert run(["quick"]) == 1
+    said = capsys.readouterr().err
+    assert said == "zmqlab quick: the system refuses what this needs: Resource temporarily unavailable\n"
+
+
+def test_the_help_names_every_focus() -> None:
+    assert re.findall(r"[\w-]+", fault_commands.FOCUSES) == [*plan.FOCUSES[:-1], "or", plan.FOCUSES[-1]]
+
+
+@pytest.mark.parametrize(("repeat", "fails_at", "said"), [(1, 9, {"run": 1}), (3, 9, 3), (3, 3, 2)])
+def test_repetitions_are_one_json_document(
+    repeat: int, fails_at: int, said: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There was one for each. Those before one that fails are told."""
+    runs: list[int] = []
+
+    def watched(*_: object) -> SimpleNamespace:
+        runs.append(len(runs) + 1)
+        if len(runs) == fails_at:
+            raise ClusterError("no leader")
+        return SimpleNamespace(exit_status=10 if len(runs) == 2 else 0, as_dict=lambda: {"run": len(runs)})
+
+    monkeypatch.setattr("zmqlab.lab.load_client.LoadClient", MagicMock())
+    monkeypatch.setattr(load_commands, "cluster_of", MagicMock())
+    monkeypatch.setattr(load_commands, "shown", MagicMock())
+    monkeypatch.setattr(load_commands, "keep_run", lambda *_: None)
+    monkeypatch.setattr(load_commands, "watched_to_its_end", watched)
+    status = run(["quick", "--json", "--repeat", str(repeat)])
+    told = json.loads(capsys.readouterr().out)
+    assert (len(told) if repeat > 1 else {"run": told["run"]}) == said
+    assert status == (1 if fails_at <= repeat else 10 if repeat > 1 else 0)
 
 
 @pytest.mark.parametrize("arguments", ["--version", "sim --seed 1", "ps --json", "ps"])

@@ -12,6 +12,7 @@ from tests.cli.readings import FIGURES, a_snapshot, some_readings
 from tests.lab.test_groups import NODES, PLACED, status_in
 from zmqlab.cli.live_view import Columns, NodeRow, Tick, figures_of, node_rows, one_line, screen
 from zmqlab.cli.styled_lines import Span, apart, bars, labelled, plain, round_up, shortened, wrapped
+from zmqlab.histogram import Histogram
 from zmqlab.lab.service_facts import NodeFacts
 
 
@@ -152,6 +153,20 @@ def test_the_figures_of_two_clients_are_added_and_their_times_merged() -> None:
     assert both is not None
     assert (both.rate, both.acknowledged) == (1_400, 140)
     assert both.p99_ms == pytest.approx(2.0, rel=0.02)
+
+
+def test_a_client_that_has_ended_counts_in_the_totals_alone() -> None:
+    ended = a_snapshot(90.0, 900, 900, name="a")
+    ended.state, slow = "ended", Histogram()
+    slow.record_many([900_000_000] * 900)
+    ended.response_time, ended.response_time_max_ns = slow.to_sparse(), slow.max
+    figures = figures_of({"a": [ended], "b": [a_snapshot(100.0, 50, 40, name="b")]})
+    assert figures is not None
+    assert (figures.state, figures.rate, figures.acknowledged) == ("running", 400, 940)
+    assert figures.p99_ms == pytest.approx(2.0, rel=0.02)
+    over = figures_of({"a": [ended], "b": [ended]})
+    assert over is not None
+    assert (over.state, over.rate) == ("ended", 18_000), "the last second of the run"
 
 
 def test_bars_have_a_height_for_every_value() -> None:

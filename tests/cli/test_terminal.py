@@ -141,6 +141,32 @@ def test_a_suspended_run_gives_the_terminal_back_until_it_goes_on(
     assert signal.signal(signal.SIGTSTP, before) is signal.SIG_DFL
 
 
+def test_a_ctrl_z_while_the_screen_is_given_back_does_not_take_it_again(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)  # also where the tests run without a terminal
+    before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    live = a_run(terminal)
+    display = live._display
+    give_back, pressed = display._give_back, []  # type: ignore[attr-defined]
+
+    def then_press() -> None:
+        give_back()
+        if not pressed:
+            pressed.append(True)
+            signal.raise_signal(signal.SIGTSTP)
+
+    monkeypatch.setattr(display, "_give_back", then_press)
+    with live:
+        pass
+    assert pressed
+    assert wait_for(lambda: "\x1b[?1049l" in terminal.raw)
+    assert terminal.is_as_it_was
+    assert terminal.raw.count("\x1b[?1049h") == 1
+    assert signal.signal(signal.SIGTSTP, before) is signal.SIG_DFL
+
+
 def test_what_is_said_while_the_screen_is_taken_comes_when_it_is_given_back(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,14 +259,37 @@ def test_lines_in_a_terminal_break_no_word(terminal: Terminal) -> None:
     assert "\x1b" not in terminal.raw
 
 
-def test_output_that_can_not_be_written_ends_the_run() -> None:
-    class Full(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError(28, "No space left on device")
+class Full(io.StringIO):
+    """A stream that takes nothing."""
 
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_output_that_can_not_be_written_ends_the_run() -> None:
     live = LiveRun("zmqlab quick", [], Full())
     with pytest.raises(OSError, match="No space left"), live:
         live.wait(lambda: True, lambda: None, "")
+
+
+def test_output_that_can_not_be_written_ends_a_run_that_only_tells() -> None:
+    """As ``zmqlab run`` with its story in a pipe that was closed. Threads that tell something go on."""
+    live = LiveRun("zmqlab run", [], Full())
+    went_on: list[str] = []
+
+    def tell(who: str) -> None:
+        live.tell(who)
+        went_on.append(who)
+
+    def tell_all() -> None:
+        telling = threading.Thread(target=tell, args=("a thread",))
+        telling.start()
+        telling.join()
+        tell("the command")
+
+    with pytest.raises(OSError, match="No space left"), live:
+        tell_all()
+    assert went_on == ["a thread"]
 
 
 def test_a_report_fits_the_terminal_and_ends_with_its_verdict() -> None:

@@ -76,6 +76,14 @@ def test_who_is_the_limit() -> None:
     assert Sweep().knee == 0
 
 
+def test_a_step_that_the_generator_limited_is_no_knee() -> None:
+    low, limited, high = step(99)._replace(rate=1), step(200, 0.5)._replace(rate=2), step(50)._replace(rate=3)
+    assert (Sweep([low]).knee, Sweep([low]).limit) == (99, "")
+    assert (Sweep([low, limited]).knee, Sweep([low, limited]).limit) == (99, "generator")
+    assert (Sweep([low, limited, high]).knee, Sweep([low, limited, high]).limit) == (99, "cluster")
+    assert (Sweep([limited]).knee_step, Sweep([limited]).limit) == (None, "generator")
+
+
 class Scripted:
     """A load client of which these shares are acknowledged, look by look."""
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
@@ -16,16 +17,22 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
 from tests.judge.run_history import small_run
-from tests.runs.recorded import judged_run
+from tests.judge.test_group_verdict import evidence_of, judged
+from tests.runs.recorded import MONOTONIC_NS, MS, START_NS, S, judged_run
 from zmqlab import Run
 from zmqlab.errors import ClusterError, RunUnreadable, SettingsError
+from zmqlab.judge.evidence import LogPiece
 from zmqlab.judge.promises import NodeEvidence
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
+from zmqlab.load.load_messages import OpenOutcome
+from zmqlab.load.run_record import read_ledger
 from zmqlab.runs import kept_files
 from zmqlab.runs.kept_files import of_fields
 from zmqlab.runs.kept_list import kept_in
 from zmqlab.runs.kept_run import expect_room
+from zmqlab.runs.run_bands import silences_of
+from zmqlab.runs.run_pages import verdict_table
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +77,23 @@ def test_a_run_is_read_as_it_was_kept(kept: Run, tmp_path: Path) -> None:
     assert "verdict: PASSED" in repr(run)
 
 
+@pytest.mark.parametrize("groups", [[], [0, 1]])
+def test_a_silence_that_never_ends_reaches_to_the_end_of_the_run(groups: list[int]) -> None:
+    outcome = judged_run(kill_at_s=None).result.report.result
+    outcome.client_groups = groups
+    answered = [row for row in read_ledger(outcome.ledger) if row["completed_ns"] < MONOTONIC_NS + 2 * S]
+    outcome.ledger = b"".join(row.tobytes() for row in answered)
+    assert [span for span in silences_of(outcome) if span.start_ns > START_NS + S] == []
+    last_ns = int(answered[-1]["completed_ns"])
+    outcome.open_requests = [OpenOutcome(2, 99, 2, last_ns + 100 * MS), OpenOutcome(2, 98, 2, last_ns - 10 * MS)]
+    [silence] = [span for span in silences_of(outcome) if span.start_ns > START_NS + S]
+    assert silence.start_ns == last_ns + START_NS - MONOTONIC_NS
+    assert silence.end_ns == START_NS + 6 * S
+    outcome.ledger = b""
+    [silence] = silences_of(outcome)
+    assert (silence.label, silence.end_ns) == ("no answer of group 0" if groups else "no answer", START_NS + 6 * S)
+
+
 def test_other_tools_read_the_series_and_the_histograms(kept: Run) -> None:
     folder = kept.folder / "1"
     with open(folder / "seconds.csv", newline="") as file:
@@ -103,6 +127,35 @@ def test_the_verdict_of_an_older_version_is_read_without_what_it_did_not_know() 
         of_fields(NodeEvidence, {"name": "node0"})
 
 
+def test_the_verdict_on_each_of_several_groups_is_kept_and_shown(tmp_path: Path) -> None:
+    histories = {group: small_run(seed=group + 1) for group in range(3)}
+    del histories[2].entries[20]
+    verdict = judged(histories)
+    run = judged_run()
+    run.result.verdict = verdict
+    [repetition] = Run.keep(run, tmp_path).repetitions
+    again = repetition.verdict
+    assert again == verdict
+    assert (again.commands, list(again.groups)) == (verdict.commands, [0, 1, 2])
+    assert "\n  groups: 1 failed (2), 2 passed\n" in repr(again)
+    page = verdict_table(again)
+    assert "Groups: 1 failed (2), 2 passed." in page
+    for group, each in verdict.groups.items():
+        assert f"group {group}: {each.outcome}" in page
+        assert f"<td>{group}</td><td>node0</td><td>{each.nodes[0].log_index}</td>" in page
+
+
+def test_a_verdict_that_was_kept_without_groups_is_read(kept: Run) -> None:
+    result = kept.folder / "1" / "result.json"
+    told = json.loads(result.read_text())
+    del told["verdict"]["groups"], told["verdict"]["commands"]
+    result.write_text(json.dumps(told))
+    contents = json.loads((result.parent / "contents.json").read_text())
+    contents["result.json"] = {"bytes": result.stat().st_size, "crc32": crc32(result.read_bytes())}
+    (result.parent / "contents.json").write_text(json.dumps(contents))
+    assert Run.read(kept.folder).repetitions[0].verdict.outcome == "passed"
+
+
 def test_a_lost_order_is_found_again(tmp_path: Path) -> None:
     history = small_run()
     del history.entries[20]
@@ -118,6 +171,23 @@ def test_a_log_that_is_too_large_is_left_out_and_told(tmp_path: Path, monkeypatc
     again = run.repetitions[0].judge()
     assert again.outcome == "not judged"
     assert "the log was not kept" in repr(again)
+
+
+def test_the_logs_of_several_groups_share_one_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group with more than an even share of the orders has more than an even share of the room."""
+    groups = {number: evidence_of(small_run(seed=number + 1), number) for number in (0, 1)}
+    groups[1] = replace(groups[1], log=LogPiece(1, groups[1].log.entries[:3]))  # type: ignore[union-attr]
+    sizes = [sum(len(entry.data) for entry in each.log.entries) for each in groups.values()]  # type: ignore[union-attr]
+    run = judged_run()
+    run = replace(run, evidence=replace(run.evidence, log=None, groups=groups))
+    assert sizes[0] > sum(sizes) // 2
+    monkeypatch.setattr(kept_files, "LOG_BYTES_MAX", sum(sizes))
+    folder = Run.keep(run, tmp_path).folder / "1"
+    assert {path.name for path in folder.glob("log*.gz")} == {"log-0.gz", "log-1.gz"}
+    monkeypatch.setattr(kept_files, "LOG_BYTES_MAX", sum(sizes) - 1)
+    folder = Run.keep(run, tmp_path).folder / "1"
+    assert {path.name for path in folder.glob("log*.gz")} == {"log-0.gz"}
+    assert "the groups' logs together would be larger" in (folder / "evidence-1.json").read_text()
 
 
 def test_repetitions_come_into_one_folder(kept: Run) -> None:

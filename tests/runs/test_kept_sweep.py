@@ -10,6 +10,8 @@ import pytest
 from tests.runs.recorded import judged_run
 from zmqlab import Run
 from zmqlab.cli import run as zmqlab
+from zmqlab.cli.final_report import lines_of, of_sweep
+from zmqlab.cli.styled_lines import plain
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, RunUnreadable, SettingsError
 from zmqlab.lab.sweep import Sweep, SweepStep
 from zmqlab.load.load_report import LatencySummary
@@ -57,6 +59,19 @@ def test_a_knee_that_was_not_reached_is_not_named(tmp_path: Path) -> None:
     assert none.knee is None
     assert "kept up with none of these rates" in repr(none)
     assert "-" in SweepComparison([kept, none]).rows()[1]
+
+
+def test_the_command_and_the_report_name_the_same_knee_where_the_generator_was_the_limit(tmp_path: Path) -> None:
+    steps = Sweep(step._replace(late_share=0.5) if step.rate > 2_000 else step for step in made_up(knee=100_000))
+    kept = KeptSweep.keep(steps, tmp_path)
+    last = plain(lines_of(of_sweep(steps), None)[-1])
+    assert last == "the cluster kept up with 2,000 orders/s, and the generator with no more: the knee lies beyond"
+    assert "kept up with 2,000 orders/s (p50 2.5 ms, p99 7.5 ms). Of higher rates the load generator was" in repr(kept)
+    assert "knee 2,000" not in kept.report(tmp_path / "page.html").read_text()
+    assert SweepComparison([kept, kept]).rows()[0][2] == "> 2,000"
+    none = Sweep(steps[2:])
+    assert plain(lines_of(of_sweep(none), None)[-1]).startswith("the generator was the limit of all of these rates")
+    assert "The load generator was the limit of all of these rates" in repr(KeptSweep.keep(none, tmp_path))
 
 
 def test_two_sweeps_are_compared_with_both_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

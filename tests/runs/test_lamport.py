@@ -10,8 +10,10 @@ import pytest
 
 from zmqlab.cli import run as zmqlab
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, SettingsError
-from zmqlab.runs.lamport import FRAMES, FRAMES_MAX, diagram_page, stretch_of
+from zmqlab.runs.lamport import FRAMES, FRAMES_MAX, _drawing, diagram_page, stretch_of
 from zmqlab.sim import SimSettings, run
+
+SIGNS_OF_GROUPS = ("leads", "stored", "applied")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,48 @@ def test_a_run_that_failed_shows_its_end(failed: dict[str, Any]) -> None:
     assert page.count(">down</text>") == 2
     assert marks(page, "life leads") == 1
     assert marks(page, "life down") == 2
+
+
+def made_up(*events: dict[str, Any]) -> dict[str, Any]:
+    return {"seed": 1, "failure": "", "events": list(events)}
+
+
+def test_a_frame_that_went_with_its_link_is_drawn_as_lost() -> None:
+    frame = {"event": "frame", "sender": 1, "to": 2, "bytes": 9}
+    shown = stretch_of(
+        made_up(
+            frame | {"at_us": 100, "type": "append_entries", "arrives_us": [900, 700]},
+            frame | {"at_us": 200, "type": "hello", "arrives_us": [800]},
+            {"at_us": 700, "event": "lost", "sender": 1, "to": 2},
+            {"at_us": 800, "event": "lost", "sender": 1, "to": 2},
+            frame | {"at_us": 850, "type": "pre_vote", "arrives_us": [950]},
+        )
+    )
+    assert [(each.kind, each.arrives_us) for each in shown.flights] == [
+        ("append_entries", 900),
+        ("append_entries", None),
+        ("pre_vote", 950),
+    ]
+
+
+def test_a_leader_of_one_group_leads_on_when_another_node_leads_another_group() -> None:
+    def leads(at_us: int, node: int, group: int) -> dict[str, Any]:
+        return {"at_us": at_us, "event": "leads", "node": node, "term": 1, "group": group}
+
+    crash = {"at_us": 5_000, "event": "crashed", "node": 2, "why": ""}
+    trace = made_up(leads(1_000, 1, 0), leads(2_000, 2, 1), leads(3_000, 1, 1), leads(4_000, 2, 0), crash)
+    drawing = _drawing(stretch_of(trace, (0, 6)), trace)
+    assert [list(life.states) for life in drawing.lives] == [
+        [(0, ""), (1_000, "leads")],
+        [(0, ""), (2_000, "leads"), (3_000, ""), (4_000, "leads"), (5_000, "down")],
+    ]
+    assert [mark.said for mark in drawing.marks][:2] == ["leads term 1 in group 0", "leads term 1 in group 1"]
+
+
+def test_a_run_with_shards_says_of_which_group_an_event_is() -> None:
+    trace = run(1, SimSettings(shards=True), trace=True).trace
+    groups = {name: {each["group"] for each in trace["events"] if each["event"] == name} for name in SIGNS_OF_GROUPS}
+    assert all(len(each) > 1 for each in groups.values()), groups
 
 
 def test_a_window_is_shown_as_it_was_asked_for(passed: dict[str, Any]) -> None:

@@ -89,6 +89,15 @@ def test_a_report_of_repetitions_shows_them_together_first(runs: list[Run]) -> N
     assert page.index("Response time by percentile") < page.index("Repetition 1: passed") < page.index("Repetition 2")
 
 
+def test_a_threshold_that_a_later_repetition_crossed_is_told_first(tmp_path: Path) -> None:
+    run = Run.keep(judged_run(fail_if=["p99>10ms"], kill_at_s=None), tmp_path)
+    for slow in (9, 12):
+        run.add(judged_run(fail_if=["p99>10ms"], kill_at_s=None, slow=slow))
+    before_the_figures = run_page(run).partition('<div class="tiles">')[0]
+    [told] = re.findall("threshold p99&gt;10ms was crossed([^<]*)<", before_the_figures)
+    assert re.fullmatch(r" in 2 of 3 repetitions, first in repetition 2: .*ms.*", told), told
+
+
 def test_what_a_node_says_is_no_markup(tmp_path: Path) -> None:
     judged = judged_run()
     for event in judged.events:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -39,6 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+OF_OUTPUT = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+"""What a write to a pipe, a file or a terminal fails with."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -110,12 +114,15 @@ def carry_out(arguments: Sequence[str]) -> int:
 
 
 def _what_failed(error: OSError) -> str:
-    """An error that has no file's name comes from the output: every file that is opened has one."""
+    """An error without a file's name: the output can't be written (:data:`OF_OUTPUT`), or the system has no more of
+    something, as of processes or descriptors."""
     reason = reason_of(error)
-    if error.filename is None:
-        _drop_output()
-        return f"what it has to say can't be written to standard output: {reason}"
-    return f"{error.filename}: {reason}"
+    if error.filename is not None:
+        return f"{error.filename}: {reason}"
+    if error.errno not in OF_OUTPUT:
+        return f"the system refuses what this needs: {reason}"
+    _drop_output()
+    return f"what it has to say can't be written to standard output: {reason}"
 
 
 def _drop_output() -> None:

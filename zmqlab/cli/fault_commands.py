@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from zmqlab.scenarios.torture_report import TortureResult
     from zmqlab.sim.plan import SimSettings
 
-FOCUSES = "figure-8, members, ahead, snapshots, crashes, reads, moves, forwards, sessions or outage."
+FOCUSES = "figure-8, members, ahead, snapshots, crashes, reads, moves, forwards, sessions, seeds, market or outage."
 JOBS_MAX = 1_024
 """More processes than the largest machine has cores."""
 TRACE_OPTION = typer.Option(None, "--trace", help="Write all events of the run there, as JSON.", metavar="FILE")

@@ -149,7 +149,15 @@ def of_sweep(sweep: Sweep, kept: str = "") -> list[Block]:
     """Of ``sweep``: the table, p99 as bars, and the knee."""
     from zmqlab.lab.sweep import HEAD
 
-    if sweep.knee and sweep[-1].keeps_up:
+    limit = sweep.limit
+    if limit == "generator" and sweep.knee:
+        told = (
+            f"the cluster kept up with {sweep.knee:,.0f} orders/s, and the generator with no more: the knee lies beyond"
+        )
+        last = Said(told, "warn")
+    elif limit == "generator":
+        last = Said("the generator was the limit of all of these rates: begin with a lower one", "bad")
+    elif sweep.knee and not limit:
         last = Said(f"the cluster kept up with all of them: the knee lies beyond {sweep.knee:,.0f} orders/s", "good")
     elif sweep.knee:
         last = Said(f"the knee: {sweep.knee:,.0f} orders/s, the most with which the cluster kept up", "good")

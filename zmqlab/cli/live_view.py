@@ -184,15 +184,21 @@ class Columns:
 
 
 def figures_of(recent: Mapping[str, Sequence[LoadMetrics]]) -> LoadFigures | None:
-    """The figures of all load clients together, over about the last second; None: none has said anything yet."""
-    each = [LoadFigures.of(snapshots) for snapshots in recent.values() if snapshots]
+    """The figures of all load clients together, over about the last second; None: none has said anything yet.
+
+    A client that has ended counts in the totals alone, unless all have ended: what it said last is of another second.
+    """
+    known = [snapshots for snapshots in recent.values() if snapshots]
+    each = [LoadFigures.of(snapshots) for snapshots in known]
     if len(each) < 2:
         return each[0] if each else None
-    p50_ns, p99_ns = response_time_of(part for parts in recent.values() for part in parts).percentiles((50, 99))
+    is_over = all(one.state == "ended" for one in each)
+    now = [(one, parts) for one, parts in zip(each, known, strict=True) if is_over or one.state != "ended"]
+    p50_ns, p99_ns = response_time_of(part for _, parts in now for part in parts).percentiles((50, 99))
     return LoadFigures(
-        state="running" if any(one.state == "running" for one in each) else each[0].state,
+        state="running" if any(one.state == "running" for one in each) else now[0][0].state,
         elapsed_s=max(one.elapsed_s for one in each),
-        rate=sum(one.rate for one in each),
+        rate=sum(one.rate for one, _ in now),
         p50_ms=p50_ns / NS_PER_MS,
         p99_ms=p99_ns / NS_PER_MS,
         offered=sum(one.offered for one in each),

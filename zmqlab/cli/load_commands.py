@@ -128,7 +128,11 @@ def quick(
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: Path | None = KEEP_OPTION,
     repeat: int = typer.Option(
-        1, "--repeat", min=1, max=1_000, help="Run so often, each time on a new cluster; kept in one folder."
+        1,
+        "--repeat",
+        min=1,
+        max=1_000,
+        help="Run so often, each time on a new cluster; kept in one folder, and one list with --json.",
     ),
     fresh: bool = FRESH_OPTION,
     traced: float = TRACE_OPTION,
@@ -148,22 +152,31 @@ def quick(
     from zmqlab.lab.load_client import LoadClient
 
     kept: Run | None = None
-    statuses = []
-    for number in range(repeat):
-        more = {"keys": keys, "run_dir": run_dir, "fresh": fresh and not number}
-        cluster = cluster_of(nodes, shards, replication_factor, durability, replication, ack, **more)
-        how = _generators(generators) | sent_to(node_choice)
-        load = LoadClient(cluster, **offered, **how, seed=seed, fail_if=fail_if)
-        about = [nodes_text(nodes, shards), offered_text(load.settings, generators), f"seed {seed}"]
-        about += [f"run {number + 1} of {repeat}"] if repeat > 1 else []
-        with shown("quick", about, load, plain, as_json) as live, cluster:
-            live.watch(cluster.feed, cluster)
-            if traced:
-                cluster.trace(traced, TRACED_S)
-            result = watched_to_its_end(load, live)
-            kept = keep_run(load, keep, "quick", kept)
-            where = str(cluster.run_dir) if cluster.keep else ""
-        statuses.append(report(result, as_json, where, kept))
+    statuses: list[int] = []
+    documents: list[dict[str, Any]] = []
+    try:
+        for number in range(repeat):
+            more = {"keys": keys, "run_dir": run_dir, "fresh": fresh and not number}
+            cluster = cluster_of(nodes, shards, replication_factor, durability, replication, ack, **more)
+            how = _generators(generators) | sent_to(node_choice)
+            load = LoadClient(cluster, **offered, **how, seed=seed, fail_if=fail_if)
+            about = [nodes_text(nodes, shards), offered_text(load.settings, generators), f"seed {seed}"]
+            about += [f"run {number + 1} of {repeat}"] if repeat > 1 else []
+            with shown("quick", about, load, plain, as_json) as live, cluster:
+                live.watch(cluster.feed, cluster)
+                if traced:
+                    cluster.trace(traced, TRACED_S)
+                result = watched_to_its_end(load, live)
+                kept = keep_run(load, keep, "quick", kept)
+                where = str(cluster.run_dir) if cluster.keep else ""
+            statuses.append(result.exit_status)
+            if as_json:
+                documents.append(_document(result, where, kept))
+            else:
+                report(result, False, where, kept)
+    finally:
+        if documents:  # also those before one that failed
+            print_json(documents if repeat > 1 else documents[0])
     return next((status for status in (EXIT_FAILED, EXIT_THRESHOLD, EXIT_NOT_JUDGED) if status in statuses), EXIT_OK)
 
 
@@ -339,10 +352,15 @@ def keep_run(load: LoadClient, folder: Path | None, what: str, earlier: Run | No
     return earlier
 
 
+def _document(result: LoadResult, run_dir: str, kept: Run | None) -> dict[str, Any]:
+    """A result for JSON."""
+    return result.as_dict() | {"run_dir": run_dir or None, "kept": str(kept.folder) if kept else None}
+
+
 def report(result: LoadResult, as_json: bool, run_dir: str, kept: Run | None = None) -> int:
     """Print a result; the exit status that it means."""
     if as_json:
-        print_json(result.as_dict() | {"run_dir": run_dir or None, "kept": str(kept.folder) if kept else None})
+        print_json(_document(result, run_dir, kept))
     else:
         from zmqlab.cli.final_report import of_load
 

@@ -143,6 +143,8 @@ class _Screen:
         self._held: tuple[TextIO, io.StringIO] | None = None
         """Standard error as it was, and what was written to it since."""
         self._is_taken = False
+        self._is_over = False
+        """The screen is being given back for good: a Ctrl-Z from now on does not take it again."""
         self._suspended_before: Any = None
         """What SIGTSTP did before."""
 
@@ -171,6 +173,7 @@ class _Screen:
 
     def close(self) -> None:
         """Give the screen back, whatever happens meanwhile."""
+        self._is_over = True
         try:
             self._give_back()
         except KeyboardInterrupt:  # pressed twice: the terminal comes first
@@ -209,7 +212,8 @@ class _Screen:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, self._suspend)
-        self._take()
+        if not self._is_over:
+            self._take()
 
 
 def _said_of(so_far: SoFar | None) -> tuple[str, str]:
@@ -307,13 +311,19 @@ class LiveRun:
         self._began_s, self._began_ns, self.phase = time.monotonic(), time.time_ns(), ""
 
     def tell(self, text: str, style: str = "", at_s: float | None = None) -> None:
-        """Something has happened: just now, or so long after the first order."""
+        """Something has happened: just now, or so long after the first order.
+
+        Raises:
+            OSError: in the main thread only: the output can't be written, so that the command need not go on.
+        """
         tick = Tick(time.monotonic() if at_s is None else self._began_s + at_s, text, style)
         self._ticks.append(tick)
         try:
             self._display.tell(self._since_begin(tick))
         except OSError as error:
             self._error = error
+        if threading.current_thread() is threading.main_thread():
+            self.check()
 
     def wait(self, is_running: Callable[[], bool], stop: Callable[[], None], said: str) -> None:
         """Until it has ended. Ctrl-C has it stop, and a second one ends the command.

@@ -433,3 +433,13 @@ def outcome_of(checks: Iterable[Check]) -> Outcome:
     if False in kept:
         return "failed"
     return "not judged" if None in kept or not kept else "passed"
+
+
+def outcomes_text(outcomes: Mapping[int, Outcome]) -> str:
+    """How many of several groups have which outcome, with the numbers of those that did not pass."""
+    told = []
+    for outcome in ("failed", "not judged", "passed"):
+        which = [group for group, each in outcomes.items() if each == outcome]
+        names = "" if outcome == "passed" else f" ({', '.join(map(str, which))})"
+        told += [f"{len(which)} {outcome}{names}"] if which else []
+    return ", ".join(told)

@@ -77,6 +77,11 @@ class Verdict:
         return self.outcome == "passed"
 
     @property
+    def group_outcomes(self) -> dict[int, Outcome]:
+        """The outcome of each of several groups."""
+        return {group: verdict.outcome for group, verdict in self.groups.items()}
+
+    @property
     def lost(self) -> tuple[LostRequest, ...]:
         """Each acknowledged request that is lost, up to 10,000 of them.
 
@@ -106,11 +111,14 @@ class Verdict:
             "checks": [check._asdict() for check in self.checks],
             "coverage": self.coverage,
             "nodes": [node._asdict() for node in self.nodes],
+            "commands": list(self.commands),
+            "groups": {str(group): verdict.as_dict() for group, verdict in self.groups.items()},
         }
 
     def __repr__(self) -> str:
         checks = [f"  {_MARKS[check.ok]} {check.name}: {check.detail}" for check in self.checks]
-        return "\n".join([f"verdict: {self.outcome.upper()}", *checks, f"  covered: {self.coverage}"])
+        groups = [f"  groups: {promises.outcomes_text(self.group_outcomes)}"] if self.groups else []
+        return "\n".join([f"verdict: {self.outcome.upper()}", *checks, *groups, f"  covered: {self.coverage}"])
 
     def _repr_html_(self) -> str:
         rows = [(_WORDS[check.ok], check.name, check.detail) for check in self.checks]

@@ -74,24 +74,46 @@ class SweepStep(NamedTuple):
         """Whether the generator was the limit. Then the step says little about the cluster."""
         return self.late_share > LATE_SHARE
 
+    @property
+    def limit(self) -> str:
+        """What was the limit: ``generator``, ``cluster``, or empty if there was none."""
+        return "generator" if self.generator_limited else "" if self.keeps_up else "cluster"
+
     def row(self) -> tuple[object, ...]:
         """Cells of a table, under :data:`HEAD`."""
         times = self.response_time
         latencies = [
             f"{value:.1f}" if value else "-" for value in (times.p50_ms, times.p99_ms, times.p99_9_ms, times.max_ms)
         ]
-        limit = "generator" if self.generator_limited else "" if self.keeps_up else "cluster"
         said = "yes" if self.keeps_up else "no"
-        return (f"{self.offered:,.0f}", f"{self.acknowledged:,.0f}", *latencies, said, limit)
+        return (f"{self.offered:,.0f}", f"{self.acknowledged:,.0f}", *latencies, said, self.limit)
 
 
 class Sweep(list[SweepStep]):
     """The steps, slowest first, shown as a table."""
 
     @property
+    def knee_step(self) -> SweepStep | None:
+        """The step with the highest rate that had no limit; None if there is none.
+
+        A step of which the generator was the limit is left out, though the cluster kept up: it says little of that.
+        """
+        return max((step for step in self if not step.limit), default=None, key=lambda step: step.rate)
+
+    @property
     def knee(self) -> float:
-        """The highest rate that the cluster kept up with, in orders acknowledged a second; 0 if there is none."""
-        return max((step.acknowledged for step in self if step.keeps_up), default=0.0)
+        """What the cluster acknowledged in :attr:`knee_step`, in orders a second; 0 if there is none."""
+        return step.acknowledged if (step := self.knee_step) else 0.0
+
+    @property
+    def limit(self) -> str:
+        """What was the limit above the knee: ``cluster``, ``generator`` or, if no higher rate was tried, empty.
+
+        Only if it is ``cluster`` was the knee reached. Otherwise it lies beyond :attr:`knee_step`.
+        """
+        knee = self.knee_step
+        above = {step.limit for step in self if knee is None or step.rate > knee.rate}
+        return "cluster" if "cluster" in above else "generator" if above else ""
 
     def __repr__(self) -> str:
         return text_table(HEAD, [step.row() for step in self])

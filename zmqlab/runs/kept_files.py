@@ -18,8 +18,8 @@
 Rules. Files are for their user alone (0600). Nothing is read before its length and its CRC-32 were compared with
 ``contents.json``: a damaged or cut file is noticed. No key is written: settings name no folder, evidence has none.
 
-Left out on purpose: the log of a run of more than :data:`LOG_BYTES_MAX`. The folder says so, and then the verdict can
-be read, but not passed again.
+Left out on purpose: a log of more than :data:`LOG_BYTES_MAX`; with several Raft groups, each log that would make their
+sum larger than that. The folder says so, and then the verdict can be read, but not passed again.
 """
 
 from __future__ import annotations
@@ -123,6 +123,9 @@ class KeptVerdict(msgspec.Struct):
     checks: list[dict[str, Any]]
     coverage: str
     nodes: list[dict[str, Any]]
+    commands: tuple[int, int] = (0, 0)
+    groups: dict[int, KeptVerdict] = {}
+    """Folders of older versions have neither."""
 
 
 class KeptResult(msgspec.Struct, kw_only=True):
@@ -198,9 +201,9 @@ def write_repetition(folder: Path, run: JudgedRun) -> None:
 
 def _write_evidence(folder: Path, run: JudgedRun) -> None:
     _pack(folder / LEDGER, [run.result.report.result.ledger])
-    bytes_max = LOG_BYTES_MAX // max(len(run.evidence.groups), 1)
+    room = LOG_BYTES_MAX
     for taken in (run.evidence, *run.evidence.groups.values()):
-        _write_evidence_of(taken, folder, run.limits, bytes_max)
+        room -= _write_evidence_of(taken, folder, run.limits, room)
 
 
 def _of_group(name: str, group: int | None) -> str:
@@ -209,15 +212,18 @@ def _of_group(name: str, group: int | None) -> str:
     return name if group is None else f"{stem}-{group}{dot}{kind}"
 
 
-def _write_evidence_of(taken: RunEvidence, folder: Path, limits: dict[str, Any], bytes_max: int) -> None:
+def _write_evidence_of(taken: RunEvidence, folder: Path, limits: dict[str, Any], room: int) -> int:
+    """Write one group's evidence, with a log of at most ``room`` bytes; how many of them were written."""
     log = folder / _of_group(LOG, taken.group)
-    problem = taken.log_problem
+    problem, size = taken.log_problem, 0
     if taken.log is not None:
         try:
-            _pack(log, _entries(taken.log.entries, bytes_max))
+            _pack(log, _entries(taken.log.entries, room))
+            size = sum(len(entry.data) for entry in taken.log.entries)
         except _TooLarge:
             log.unlink()
-            problem = f"the log was not kept: it is larger than {bytes_max >> 20} MiB"
+            which = "the log" if taken.group is None else "the groups' logs together"
+            problem = f"the log was not kept: {which} would be larger than {LOG_BYTES_MAX >> 20} MiB"
         except ValueError:  # its file was closed
             raise ClusterError(
                 "the log of the run went with its load client: keep a run before load.close(), and before its cluster"
@@ -235,6 +241,7 @@ def _write_evidence_of(taken: RunEvidence, folder: Path, limits: dict[str, Any],
         **{name: getattr(taken, name) for name in AS_TAKEN},
     )
     write_json(folder / _of_group(EVIDENCE, taken.group), kept)
+    return size
 
 
 class _TooLarge(Exception):

@@ -48,6 +48,7 @@ from zmqlab.runs.kept_files import (
     KeptFaults,
     KeptFiles,
     KeptResult,
+    KeptVerdict,
     SecondRow,
     decoded,
     of_fields,
@@ -121,9 +122,7 @@ class Repetition:
     @property
     def verdict(self) -> Verdict:
         """As it was passed when the run had ended."""
-        kept = self._kept.verdict
-        checks = tuple(of_fields(Check, each) for each in kept.checks)
-        return Verdict(checks, kept.coverage, tuple(of_fields(NodeEvidence, each) for each in kept.nodes))
+        return _verdict_of(self._kept.verdict)
 
     @property
     def thresholds(self) -> list[ThresholdCheck]:
@@ -333,6 +332,16 @@ def as_word(name: str) -> str:
 
 
 # -- inside --------------------------------------------------------------------------------------------------------
+
+
+def _verdict_of(kept: KeptVerdict) -> Verdict:
+    return Verdict(
+        tuple(of_fields(Check, each) for each in kept.checks),
+        kept.coverage,
+        tuple(of_fields(NodeEvidence, each) for each in kept.nodes),
+        kept.commands,
+        {group: _verdict_of(each) for group, each in kept.groups.items()},
+    )
 
 
 def _judged(load: LoadClient | JudgedRun) -> JudgedRun:

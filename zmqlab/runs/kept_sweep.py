@@ -9,8 +9,9 @@ A sweep is measured by :func:`zmqlab.lab.sweep.sweep`. It has no verdict: it ask
 is none of a run, and ``zmqlab judge`` refuses it. ``zmqlab runs``, ``zmqlab report`` and ``zmqlab compare`` take both
 kinds.
 
-*The knee* is the highest rate that the cluster kept up with. It lies between that step and the next one, which the
-chart shows. A step of which the load generator was the limit says little of the cluster, and is left out of the knee.
+*The knee* is the highest rate that the cluster kept up with (:attr:`~zmqlab.lab.sweep.Sweep.knee_step`). It lies
+between that step and the next one, which the chart shows. Where no higher rate was tried, or the load generator was the
+limit of all higher ones, the knee lies beyond, and the chart shows none.
 """
 
 from __future__ import annotations
@@ -160,12 +161,12 @@ class KeptSweep:
     @property
     def knee(self) -> SweepStep | None:
         """The last step that the cluster kept up with; None if there is none."""
-        return max((step for step in self.sweep if step.keeps_up and not step.generator_limited), default=None)
+        return self.sweep.knee_step
 
     @property
     def is_beyond(self) -> bool:
-        """Whether the cluster kept up with the highest rate, too. Then the knee was not reached."""
-        return self.knee is not None and self.knee == self.sweep[-1]
+        """Whether the cluster was the limit of no rate. Then the knee was not reached."""
+        return self.knee is not None and self.sweep.limit != "cluster"
 
     def row(self) -> tuple[object, ...]:
         """Cells of a list of what was kept (:data:`zmqlab.runs.kept_list.HEAD`): throughput and latencies are those of
@@ -252,12 +253,17 @@ def _chart(title: str, curves: Sequence[Curve], unit: str, behind: Backdrop, log
 
 
 def _knee_text(kept: KeptSweep) -> str:
-    knee = kept.knee
+    knee, limit = kept.knee, kept.sweep.limit
     if knee is None:
+        if limit == "generator":
+            return "The load generator was the limit of all of these rates: they say little of the cluster."
         return "The cluster kept up with none of these rates."
-    where = "all of these rates, and the knee lies beyond" if kept.is_beyond else "no higher one of these rates"
     times = f"p50 {knee.response_time.p50_ms:.1f} ms, p99 {knee.response_time.p99_ms:.1f} ms"
-    return f"The cluster kept up with {knee.acknowledged:,.0f} orders/s ({times}), and with {where}."
+    known = f"The cluster kept up with {knee.acknowledged:,.0f} orders/s ({times})"
+    if limit == "generator":
+        return f"{known}. Of higher rates the load generator was the limit, and the knee lies beyond."
+    where = "no higher one of these rates" if limit else "all of these rates, and the knee lies beyond"
+    return f"{known}, and with {where}."
 
 
 def _knee_cells(each: KeptSweep, in_ms: Callable[[float], str]) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ The input is the document of :mod:`zmqlab.sim.trace`. Left out on purpose: decid
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -134,11 +135,19 @@ def _end_us(events: Sequence[Mapping[str, Any]]) -> int:
     return int(events[-1]["at_us"]) if events else 0
 
 
-def _flights(events: Iterable[Mapping[str, Any]]) -> Iterator[Flight]:
+def _flights(events: Sequence[Mapping[str, Any]]) -> Iterator[Flight]:
+    """All copies of frames. One that went with its link was to arrive at the moment at which its loss is noted."""
+    lost = Counter((each["sender"], each["to"], each["at_us"]) for each in events if each["event"] == "lost")
     for event in events:
-        if event["event"] == "frame" and event["type"] not in LEFT_OUT:
-            for arrives_us in event["arrives_us"] or [None]:
-                yield Flight(event["sender"], event["to"], event["type"], event["bytes"], event["at_us"], arrives_us)
+        if event["event"] != "frame":
+            continue
+        sender, to = event["sender"], event["to"]
+        for arrives_us in event["arrives_us"] or [None]:
+            if lost[(sender, to, arrives_us)]:
+                lost[(sender, to, arrives_us)] -= 1
+                arrives_us = None
+            if event["type"] not in LEFT_OUT:
+                yield Flight(sender, to, event["type"], event["bytes"], event["at_us"], arrives_us)
 
 
 # -- the picture ---------------------------------------------------------------------------------------------------
@@ -164,30 +173,33 @@ def _name_of(number: int) -> str:
 
 
 def _states(number: int, stretch: Stretch, trace: Mapping[str, Any]) -> list[tuple[float, str]]:
-    state = "" if number >= CLIENTS_FROM else _state_before(number, trace["events"], stretch.start_us)
-    states: list[tuple[float, str]] = [(stretch.start_us, state)]
-    for event in stretch.did:
-        other_leads = event["event"] == "leads" and event["node"] != number and state == "leads"
-        if event["node"] != number and not other_leads:
-            continue
-        after = "" if other_leads else {"leads": "leads", "crashed": "down", "started": ""}.get(event["event"], state)
-        if after != state:
-            states.append((event["at_us"], after))
-            state = after
+    states: list[tuple[float, str]] = [(stretch.start_us, "")]
+    for at_us, state in _changes_of(number, trace["events"]):
+        if at_us > stretch.end_us:
+            break
+        if at_us < stretch.start_us:
+            states[0] = (stretch.start_us, state)
+        elif state != states[-1][1]:
+            states.append((at_us, state))
     return states
 
 
-def _state_before(node: int, events: Iterable[Mapping[str, Any]], start_us: int) -> str:
-    """``leads``, ``down`` or nothing, as of the last event of the node; the newest leader is the one that leads."""
-    state = ""
+def _changes_of(node: int, events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
+    """When a node may have become ``leads``, ``down`` or neither.
+
+    The newest leader of a group is the one that leads it. A node leads if it leads any of several groups.
+    """
+    led: set[int] = set()
+    is_down = False
     for event in events:
-        if event["at_us"] >= start_us:
-            break
         if event["event"] == "leads":
-            state = "leads" if event["node"] == node else ("" if state == "leads" else state)
-        elif event.get("node") == node and event["event"] in ("crashed", "started"):
-            state = "down" if event["event"] == "crashed" else ""
-    return state
+            (led.add if event["node"] == node else led.discard)(event.get("group", 0))
+        elif event["event"] in ("crashed", "started") and event["node"] == node:
+            is_down = event["event"] == "crashed"
+            led.clear()
+        else:
+            continue
+        yield event["at_us"], "leads" if led else "down" if is_down else ""
 
 
 def _arrow(each: Flight) -> Arrow:
@@ -201,16 +213,17 @@ def _arrow(each: Flight) -> Arrow:
 
 def _mark(event: Mapping[str, Any]) -> Mark:
     kind, node, at_us = event["event"], event["node"], event["at_us"]
+    where = f" in group {event['group']}" if "group" in event else ""
     if kind == "stored":
         entries, term, snapshot = event["first_index"], event["term"], event["snapshot_index"]
         said = [f"term {term}, vote for {event['voted_for']}"] if term is not None else []
         said += [f"entries {entries} to {event['last_index']}"] if entries is not None else []
         said += [f"a snapshot at {snapshot}"] if snapshot is not None else []
-        return Mark(node, at_us, kind, f"stores {', '.join(said)}")
+        return Mark(node, at_us, kind, f"stores {', '.join(said)}{where}")
     if kind == "applied":
-        return Mark(node, at_us, kind, f"applies entry {event['index']} of term {event['term']}")
+        return Mark(node, at_us, kind, f"applies entry {event['index']} of term {event['term']}{where}")
     word, style = {
-        "leads": (f"leads term {event.get('term')}", "c2"),
+        "leads": (f"leads term {event.get('term')}{where}", "c2"),
         "crashed": ("down", "wrong"),
         "started": ("starts", "c0"),
     }[kind]

@@ -1,7 +1,8 @@
 """The bands of a kept run: the times in which something was broken, and those in which answers were owed and none came.
 
-The second kind is read off the ledger of acknowledged requests. Where the nodes hold several Raft groups, each has
-silences of its own: while one elects a leader, the others answer.
+The second kind is read off the ledger of acknowledged requests, and off the requests that were never answered: their
+answers are owed to the end of the run. Where the nodes hold several Raft groups, each has silences of its own: while
+one elects a leader, the others answer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from zmqlab.lab.events import Sort, Span, spans_of
 from zmqlab.lab.fault_kinds import FAULTS
-from zmqlab.load.load_messages import LoadResult
+from zmqlab.load.load_messages import LoadResult, OpenOutcome
 from zmqlab.load.order_flow import Rows
 from zmqlab.load.run_record import read_ledger
 from zmqlab.wire.control import Event
@@ -39,25 +40,31 @@ def is_silence(band: Span) -> bool:
 
 
 def silences_of(outcome: LoadResult) -> list[Span]:
-    """The times in which answers were owed and none came, by the ledger; none if it does not have all requests. Where
-    there are several Raft groups, of each."""
+    """The times in which answers were owed and none came; none if the ledger does not have all requests that were
+    answered. Where there are several Raft groups, of each."""
     rows = read_ledger(outcome.ledger)
     if outcome.unremembered:
         return []
     groups = sorted(set(outcome.client_groups))
     if len(groups) < 2:
-        return _silences_in(rows, outcome, NO_ANSWER)
-    found = (_silences_in(rows[rows["group"] == group], outcome, f"{NO_ANSWER} of group {group}") for group in groups)
-    return [span for spans in found for span in spans]
+        return _silences_in(rows, outcome.open_requests, outcome, NO_ANSWER)
+    spans: list[Span] = []
+    for group in groups:
+        still_open = [each for each in outcome.open_requests if each.group == group]
+        label = f"{NO_ANSWER} of group {group}"
+        spans += _silences_in(rows[rows["group"] == group], still_open, outcome, label)
+    return spans
 
 
-def _silences_in(rows: Rows, outcome: LoadResult, label: str) -> list[Span]:
-    if len(rows) < 2:
-        return []
-    rows = rows[np.argsort(rows["completed_ns"], kind="stable")]
-    later_sent = np.minimum.accumulate(rows["invoked_ns"][::-1])[::-1]  # the first of all that were answered later
-    starts = np.maximum(rows["completed_ns"][:-1], later_sent[1:])
-    ends = rows["completed_ns"][1:]
+def _silences_in(rows: Rows, still_open: Sequence[OpenOutcome], outcome: LoadResult, label: str) -> list[Span]:
+    end_ns = outcome.started_monotonic_ns + round(outcome.elapsed_s * NS_PER_S)
+    sent = np.append(rows["invoked_ns"], np.array([each.invoked_ns for each in still_open], np.int64))
+    done = np.append(rows["completed_ns"], np.full(len(still_open), end_ns, np.int64))
+    order = np.argsort(done, kind="stable")
+    # before each answer: the first sent of all that were not answered yet
+    owed_since = np.minimum.accumulate(sent[order][::-1])[::-1]
+    ends = done[order]
+    starts = np.maximum(np.append(owed_since[:1], ends[:-1]), owed_since)
     long = np.flatnonzero(ends - starts >= SILENCE_MS * 1e6)[:SILENCES_MAX]
     offset = outcome.started_ns - outcome.started_monotonic_ns
     return [Span(label, int(starts[at]) + offset, int(ends[at]) + offset, Sort.FAULT) for at in long]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from zmqlab.judge.promises import outcomes_text
 from zmqlab.judge.verdict import Verdict
 from zmqlab.lab.incidents import Incident
 from zmqlab.load.load_report import text_of_ms
@@ -30,6 +31,8 @@ POINTS_MAX = 1_200
 SAME_LABEL_S = 1.0
 """Events with one label that follow each other this closely have one label: the links of a partition."""
 MARKS = {True: ("ok", "✓"), False: ("bad", "✗"), None: ("unsure", "?")}
+OUTCOME_IS_OK = {"passed": True, "failed": False, "not judged": None}
+HASHES_HEAD = ("node", "at index", "state hash", "history hash")
 OUTCOMES = {"passed": "ok", "failed": "bad", "not judged": "unsure"}
 GIB = 1 << 30
 
@@ -50,8 +53,7 @@ def run_in_notebook(run: Run) -> str:
 def run_body(run: Run) -> str:
     """All of a run's report but the page around it."""
     single = run.repetitions[0] if len(run.repetitions) == 1 else None
-    worst = next(each for each in run.repetitions if each.verdict.outcome == run.outcome)
-    parts = [headline(run.outcome, run.title, f"{run.when} · {run.name}"), _first_words(worst, single is None)]
+    parts = [headline(run.outcome, run.title, f"{run.when} · {run.name}"), _first_words(run)]
     notes = dict.fromkeys(text for each in run.repetitions for text in each.report.warnings)
     parts += [_note(text, "unsure") for text in notes]
     parts.append(_tiles(run))
@@ -76,13 +78,21 @@ def section(title: str, content: str) -> str:
     return f"<h2>{escape(title)}</h2>{content}" if content else ""
 
 
-def _first_words(repetition: Repetition, of_many: bool) -> str:
-    """The verdict in a sentence or a few: what was covered, or which promises were broken."""
-    verdict, where = repetition.verdict, f"repetition {repetition.number}: " if of_many else ""
-    bad = [check for check in verdict.checks if not check.ok]
-    crossed = [each for each in repetition.thresholds if each.ok is False]
-    told = [_note(f"{where}{check.name}: {check.detail}", MARKS[check.ok][0]) for check in bad]
-    told += [_note(f"{where}threshold {each.expression} was crossed: {each.detail}", "bad") for each in crossed]
+def _first_words(run: Run) -> str:
+    """The worst verdict in a sentence or a few, and each threshold that any repetition crossed."""
+    worst = next(each for each in run.repetitions if each.verdict.outcome == run.outcome)
+    verdict, count = worst.verdict, len(run.repetitions)
+    where = f"repetition {worst.number}: " if count > 1 else ""
+    told = [_note(f"{where}{each.name}: {each.detail}", MARKS[each.ok][0]) for each in verdict.checks if not each.ok]
+    crossed: dict[str, list[str]] = {}
+    for repetition in run.repetitions:
+        where = f"repetition {repetition.number}: " if count > 1 else ""
+        for limit in repetition.thresholds:
+            if limit.ok is False:
+                crossed.setdefault(limit.expression, []).append(where + limit.detail)
+    for expression, details in crossed.items():
+        often = f" in {len(details)} of {count} repetitions, first in" if count > 1 else ":"
+        told.append(_note(f"threshold {expression} was crossed{often} {details[0]}", "bad"))
     return "".join(told) or f"<p>All {len(verdict.checks)} promises were kept. Covered: {escape(verdict.coverage)}.</p>"
 
 
@@ -298,9 +308,26 @@ def _details(each: Repetition) -> str:
 def verdict_table(verdict: Verdict) -> str:
     """The promises of a verdict, and what it covers."""
     rows = [(MARKS[check.ok], check.name, check.detail) for check in verdict.checks]
-    hashes = [(node.name, f"{node.log_index:,}", node.state_hash[:16], node.chain_hash[:16]) for node in verdict.nodes]
-    nodes = table(("node", "at index", "state hash", "history hash"), hashes) if hashes else ""
-    return f"{signed_table(rows)}<p>Covered: {escape(verdict.coverage)}.</p>{nodes}"
+    nodes = table(HASHES_HEAD, _hashes_of(verdict)) if verdict.nodes else ""
+    return f"{signed_table(rows)}<p>Covered: {escape(verdict.coverage)}.</p>{_groups(verdict)}{nodes}"
+
+
+def _groups(verdict: Verdict) -> str:
+    """With several Raft groups: the outcome of each, the promises that it did not keep, and its nodes' hashes."""
+    if not verdict.groups:
+        return ""
+    rows, hashes = [], []
+    for group, each in verdict.groups.items():
+        bad = "; ".join(f"{check.name}: {check.detail}" for check in each.checks if not check.ok)
+        rows.append((MARKS[OUTCOME_IS_OK[each.outcome]], f"group {group}: {each.outcome}", bad or each.coverage))
+        hashes += [(group, *cells) for cells in _hashes_of(each)]
+    nodes = table(("group", *HASHES_HEAD), hashes)
+    told = escape(outcomes_text(verdict.group_outcomes))
+    return f"<p>Groups: {told}.</p><details><summary>Each group</summary>{signed_table(rows)}{nodes}</details>"
+
+
+def _hashes_of(verdict: Verdict) -> list[tuple[str, ...]]:
+    return [(node.name, f"{node.log_index:,}", node.state_hash[:16], node.chain_hash[:16]) for node in verdict.nodes]
 
 
 def signed_table(rows: Iterable[tuple[tuple[str, str], str, str]]) -> str:

@@ -26,6 +26,8 @@ invoked    ``client``, ``number``: an operation is sent for the first time; ``nu
 answered   ``client``, ``number``, ``index``: its answer has come, from this log index
 ========== ============================================================================================
 
+In a run with shards ``leads``, ``stored`` and ``applied`` have ``group`` as well, the number of the Raft group.
+
 Nodes are numbered from 1, clients from 101. Events stand in the order in which they happened; the same seed gives the
 same file, byte for byte.
 """

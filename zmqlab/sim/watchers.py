@@ -106,7 +106,7 @@ class Watcher:
             self._seen_leading = raft.term
             if world.elections.check_leader(raft):
                 world.tell(f"node {self._process.node_id} leads term {raft.term}")
-                world.note("leads", node=self._process.node_id, term=raft.term)
+                world.note_of_group("leads", node=self._process.node_id, term=raft.term)
                 self._commit_when_elected = raft.commit_index
                 world.on_leader(self._process)
         last, applied = raft.log.last_index, world.ledger.last_index
@@ -153,7 +153,7 @@ class Watcher:
                     world.placed.lets_go(world, roster, self._process.raft, changes[-1])
 
     def _note_stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
-        self._process.world.note(
+        self._process.world.note_of_group(
             "stored",
             node=self._process.node_id,
             term=hard_state.term if hard_state else None,
@@ -310,7 +310,7 @@ class ObservedMachine(StateMachine):
             world.causes.applied(process.raft, entry)
         if world.trace is not None:
             fields = {"term": entry.term, "kind": entry.kind.name.lower(), "chain": self.chain.hex()}
-            world.note("applied", node=process.node_id, index=entry.index, **fields)
+            world.note_of_group("applied", node=process.node_id, index=entry.index, **fields)
         return applied
 
     def adopt(self, restoring: Restoring) -> Iterator[None]:

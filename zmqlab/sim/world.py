@@ -67,6 +67,10 @@ class World:
         if self.trace is not None:
             self.trace.add(self.now_us(), event, **fields)
 
+    def note_of_group(self, event: str, **fields: Any) -> None:
+        """The same; in a run with shards, with the number of this group."""
+        self.note(event, **fields, **({"group": self.group} if self.plan.shards > 1 else {}))
+
     def reachable(self) -> list[Process]:
         """The processes that a message can be sent to, running or not: all that have not gone for ever."""
         return [process for process in self.processes.values() if not process.is_gone]

@@ -8,7 +8,8 @@ three outcomes:
   says how much was covered: answers are compared with those of a naive book for a bounded number of commands.
 - *FAILED*: a promise was broken; the check says which, with evidence.
 - *NOT JUDGED*: something that must be known is not, and the check says why, and what to do. No majority runs, the load
-  ended early, or the log's beginning is compacted away on every node, and the caller did not allow that.
+  ended early, the log's end could not be read, or its beginning is compacted away on every node, and the caller did
+  not allow that.
 
 :class:`LoadResult` is what a run under load gives back: the verdict, the client's figures, and the nodes at the end. It
 computes nothing. Beside the verdict it has the thresholds that its caller set (:mod:`~zmqlab.judge.thresholds`).

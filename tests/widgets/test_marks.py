@@ -138,5 +138,8 @@ def test_a_gap_after_the_first_answers_is_not_told_as_the_wait_for_the_first_one
         told = js(phases, film=film | {"silent_ms": 10})
         assert told[2] == ["first answer", 70, 390], "no answer had come since the fault"
         assert len(js(phases, film=film | {"silent_ms": None, "answered_ms": None, "done_ms": None})) == 2
+        quick = {"noticed_ms": 215, "elected_ms": 224, "silent_ms": 0, "answered_ms": 220, "done_ms": 220}
+        told = js(phases, film=quick)
+        assert told[2:] == [["first answer", 224, 224], ["backlog done", 224, 224]], "answers are known to 10 ms only"
     finally:
         js.close()

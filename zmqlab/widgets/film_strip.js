@@ -8,6 +8,8 @@ const PHASES = [
 ];
 const HUES = ["#8E1620", "#CF222E", "#E3747B", "#F2B8BC"];   // one hue in steps: what the fault cost, from dark to light
 
+const ANSWERS_MS = 10;             // an answer came at the time that is told, or up to so much later
+
 // The height of the picture, the top of its bars and their floor, in pixels. A low place has no line of text above the bars.
 const FULL = [110, 16, 74], LOW = [56, 2, 24];
 const PLAIN_PX = 12.6;             // the size of the text around a strip of these heights; larger text makes it larger
@@ -22,14 +24,16 @@ const svgPart = (tag, attributes, ...children) => {
 
 const spoken = (ms) => ms >= 10000 ? `${number(ms / 1000, 1)} s` : ms < 10 ? `${number(ms, 1)} ms` : `${number(ms)} ms`;
 
-// The phases that are known: from when to when, in milliseconds after the fault. The last one may go on. Where answers came
-// after the election, and only then stopped for a while, there is no first answer to wait for.
+// The phases that are known: from when to when, in milliseconds after the fault. The last one may go on. A first answer that
+// seems to come just before the election came right after it. Where answers came after the election, and only then stopped
+// for a while, there is no first answer to wait for.
 function phasesOf(film) {
   const known = [];
   let from = 0;
   for (const [key, name, meaning] of PHASES) {
-    const to = film[key];
-    if (to === null) continue;
+    if (film[key] === null) continue;
+    const isLoose = ["answered_ms", "done_ms"].includes(key) && film[key] > from - ANSWERS_MS;
+    const to = isLoose ? Math.max(film[key], from) : film[key];
     const place = PHASES.findIndex((each) => each[0] === key), again = key === "answered_ms" && film.silent_ms > from;
     if (again) known.push({ name: "answers again", meaning: "answers had come, and stopped for a while", from: film.silent_ms, to, place });
     else if (to >= from) known.push({ name, meaning, from, to, place });

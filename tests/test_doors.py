@@ -24,7 +24,7 @@ IN_PROSE = re.compile(r"`(zmqlab(?:\.[A-Za-z0-9_]+)+)")
 """A dotted name in Markdown; what follows it, such as arguments, is not looked at."""
 PATH_IN_PROSE = re.compile(r"\bzmqlab/[A-Za-z0-9_/]+\.py\b")
 NOT_LISTED = {"__init__", "__main__"}
-ROOMS_MAX = 264
+ROOMS_MAX = 265
 """Modules but for the doors and what ``python -m`` runs."""
 LINES_MAX = 450
 LINES_OF_A_DOOR = range(8, 201)

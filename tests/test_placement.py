@@ -157,6 +157,14 @@ def test_a_roster_knows_in_which_life_a_node_asked_to_be_let_go() -> None:
             Roster.decode(left.encode().replace(b"[71,4]", wrong.encode()))
 
 
+def test_a_person_can_have_a_node_removed_that_has_asked_for_that_itself() -> None:
+    ids = {at: 70 + number for number, at in enumerate(endpoints(5))}
+    left = Roster.of_founders(endpoints(5), 6, 3, ids).without_node(endpoints(5)[1], 3, life=4)
+    removed = left.without_return(71)
+    assert removed.left == (Gone(71),)
+    assert removed._replace(left=left.left, version=left.version) == left
+
+
 def test_a_roster_knows_as_many_that_left_as_will_be_asked_for() -> None:
     roster = Roster.of_founders(endpoints(1), 4, 3, {endpoints(1)[0]: 7})
     for number in range(100, 200):
@@ -194,14 +202,15 @@ def test_a_roster_knows_the_last_nodes_that_left() -> None:
             b'[1,["tcp://1.2.3.4:5"],[],[]]',
         ),
         *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7,8]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[-7]]'),
-        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[7]]'),
-        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[8,8]]'),
-        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[0]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],["8"]]'),
-        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[8],[9]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[],[-8]]'),
-        b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[%s]]' % b",".join(b"%d" % each for each in range(8, 73)),
+        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[[7,0]]]'),
+        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[[8,0],[8,0]]]'),
+        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[[0,0]]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[["8",0]]]'),
+        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[[8,0]],[9]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[],[[-8,0]]]'),
+        b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[%s]]' % b",".join(b"[%d,0]" % each for each in range(8, 73)),
         *(b'[1,["tcp://1.2.3.4:5"],[[0,0]],[]]', b'[1,["tcp://1.2.3.4:6","tcp://1.2.3.4:5"],[[0]],[]]'),
         b"[1,[%s],[[0]],[]]" % b",".join(b'"tcp://1.2.3.4:%d"' % port for port in range(5_000, 5_016)),
         *(b'[1,["tcp://1.2.3.4:5"],[[7]],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],["x"]]', b"\xff", b"[" * 9_000),
+        b'[0,{"x":1},[[0]],[]]',
     ],
 )
 def test_bytes_that_are_no_roster(data: bytes) -> None:

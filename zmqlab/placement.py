@@ -244,6 +244,11 @@ class Roster(NamedTuple):
         left = tuple(each for each in self.left if each.node_id != node_id)
         return self._replace(version=self.version + 1, ids=ids, left=left)
 
+    def without_return(self, node_id: int) -> Roster:
+        """The next version, in which a person has had a node removed that asked for that itself before."""
+        left = tuple(Gone(node_id) if each.node_id == node_id else each for each in self.left)
+        return self._replace(version=self.version + 1, left=left)
+
     def _next(
         self, nodes: Sequence[str], parting: tuple[str, ...], replication_factor: int, ids: Mapping[str, int]
     ) -> Roster:
@@ -327,5 +332,5 @@ class Roster(NamedTuple):
             if roster.encode() != data:
                 raise ValueError("it is spelled in another way than a node does")
             return roster
-        except (TypeError, IndexError, AttributeError, RecursionError, ValueError) as error:
+        except (TypeError, LookupError, AttributeError, RecursionError, ValueError) as error:
             raise ValueError(f"{len(data)} bytes are no roster: {error}") from error

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
+from typing import Any
 
 from tests.engine.fake_effects import FakeEffects
 from tests.engine.shard_cluster import ShardCluster
+from zmqlab.engine.answers import Answers
 from zmqlab.engine.lifecycle import Joining
-from zmqlab.raft import AppendEntries, Configuration, HardState, RaftSettings
+from zmqlab.raft import AppendEntries, Configuration, HardState, RaftSettings, Role
 from zmqlab.raft.messages import Entry, EntryKind
-from zmqlab.replica import RaftByQuorum, Start, StoredState
+from zmqlab.replica import Change, RaftByQuorum, Start, StoredState
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control, frames
 
@@ -94,3 +97,27 @@ def members(cluster: ShardCluster) -> set[int]:
     leader = cluster.leader(0)
     assert leader is not None
     return set(cluster.groups(leader)[0].replica.replication.configuration.members)
+
+
+def test_only_a_leader_without_it_tells_a_node_that_it_was_let_go() -> None:
+    """That ends its questions for good. The removal that another leader began may have been lost."""
+    configuration = SimpleNamespace(members=(OWN,))
+    replication: Any = SimpleNamespace(role=Role.LEADER, configuration=configuration)
+    replication.add_member = lambda *_: Change.UNDER_WAY
+    replication.remove_member = lambda *_: Change.UNDER_WAY
+    replica: Any = SimpleNamespace(replication=replication)
+    peers: Any = SimpleNamespace(elsewhere=frozenset(), note_address=lambda *_: None)
+    unused: Any = None
+    answers = Answers(replica, peers, unused, unused, None)
+    said: list[Any] = []
+    question = control.AddMemberQuery(1, OWN, SETTINGS.endpoint, life=5)
+    answers.handle(question, said.append)
+    answers.handle(control.RemoveMemberQuery(2, OWN), said.append)
+    replication.role = Role.FOLLOWER
+    answers.handle(question, said.append)
+    replication.role = Role.LEADER
+    answers.handle(question, said.append)
+    configuration.members = ()
+    answers.handle(question, said.append)
+    code = control.ErrorCode
+    assert [each.code for each in said] == [code.BUSY, code.BUSY, code.REFUSED, code.REFUSED, code.LET_GO]

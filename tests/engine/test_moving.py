@@ -18,7 +18,7 @@ from tests.engine.shard_cluster import (
     with_founders_that_wait,
 )
 from zmqlab.engine.answers import Answers
-from zmqlab.engine.placing import Following
+from zmqlab.engine.following import Following
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Change, MemoryJournal, RaftByQuorum
@@ -260,6 +260,23 @@ def test_a_member_is_let_go_whose_place_is_elsewhere_though_its_address_is_wante
         for progress in following._replication.followers.values():
             progress.heard_at += 20
     assert set(gone) == {Y}
+
+
+def test_a_member_is_let_go_that_the_roster_does_not_know_and_whose_address_is_another_ones_place() -> None:
+    """X moved to where Y was, and lost its disk: the group's log had both at that place, and both were wanted (found by
+    ``zmqlab.sim``, seed 77001869 with shards)."""
+    lost = 4
+    following, gone = exchanged(voters=(X, lost, Z), learners=())
+    replication: Any = following._replication
+    replication.configuration = Configuration(
+        (X, lost, Z), (), ((X, endpoint(1)), (lost, endpoint(1)), (Z, endpoint(2)))
+    )
+    for _ in range(5):
+        following.tick()
+        replication.ticks += 20
+        for progress in replication.followers.values():
+            progress.heard_at += 20
+    assert set(gone) == {lost}
 
 
 def test_a_member_that_the_roster_has_elsewhere_is_in_no_newcomers_way() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,8 +22,8 @@ from tests.engine.shard_cluster import (
     with_founders_that_wait,
 )
 from zmqlab.engine.answers import Answers
+from zmqlab.engine.following import Following
 from zmqlab.engine.group_founding import AssemblyOfShards, JoiningCluster
-from zmqlab.engine.placing import Following
 from zmqlab.engine.status import early_status
 from zmqlab.placement import PARTING_MAX, Gone, Roster
 from zmqlab.raft import Configuration
@@ -344,10 +345,11 @@ def test_a_node_that_was_let_go_as_it_came_is_refused_by_the_next_leader_too() -
     cluster.step_until(lambda: cluster.roster().version == 3)
 
 
-def let_go_by_its_former_life() -> tuple[ShardCluster, int]:
-    """Node 4 was asked to end with ``--leave``, and its process died before it was out. It has been started again, was
-    told that it is in, and then what it had asked for was committed. The cluster, and the node's identity."""
-    cluster = grown()
+def let_go_by_its_former_life(copies: int = 3, down: Sequence[int] = ()) -> tuple[ShardCluster, int]:
+    """Node 4 was asked to end with ``--leave``, and its process died before it was out. It has been started again and
+    was told that it is in; it was paused, and what it had asked for was committed meanwhile. The nodes ``down`` are
+    away since. The cluster, and the node's identity."""
+    cluster = grown(copies)
     (leaver,) = identities(cluster, 4)
     life = cluster.journals[4].life
     cluster.stop(4)
@@ -358,8 +360,12 @@ def let_go_by_its_former_life() -> tuple[ShardCluster, int]:
     following = cluster.groups(leader)[0].following
     assert following is not None
     assert following.release(leaver, endpoint(4), life) is Change.UNDER_WAY
+    paused = cluster.running.pop(4)
+    for number in down:
+        cluster.stop(number)
     cluster.step_until(lambda: cluster.roster().version == 3)
     assert cluster.roster().left == (Gone(leaver, life),)
+    cluster.running[4] = paused
     return cluster, leaver
 
 
@@ -369,6 +375,41 @@ def test_a_node_that_was_let_go_because_its_former_life_asked_for_it_comes_back(
     cluster.step_until(lambda: cluster.roster().version == 4 and cluster.is_placed())
     assert cluster.roster().address_of(leaver) == endpoint(4)
     assert not cluster.roster().left
+
+
+def test_a_node_that_is_still_a_member_of_group_0_gets_its_place_back_though_another_one_is_down() -> None:
+    """Group 0 lets it go when all others answer. Until then its leader said that it is in, and one was dead."""
+    cluster, leaver = let_go_by_its_former_life(
+        copies=0, down=[next(each for each in (1, 2) if each != grown().leader(0))]
+    )
+    cluster.step_until(lambda: cluster.roster().address_of(leaver) == endpoint(4))
+
+
+def test_a_node_that_a_person_removes_before_it_is_back_stays_outside() -> None:
+    """What its former life had asked for was done, so the person heard that it is out, and it came back."""
+    cluster, leaver = let_go_by_its_former_life()
+    cluster.dismiss(4, leaver)
+    cluster.step_until(lambda: cluster.roster().version == 4)
+    assert cluster.roster().left == (Gone(leaver),)
+    cluster.step(60)
+    assert cluster.roster().version == 4
+
+
+@pytest.mark.parametrize("life", [-1, 1 << 63])
+def test_a_life_that_no_node_has_is_refused(life: int) -> None:
+    """The roster would have had it, and no node could have read that."""
+    cluster = grown()
+    leader = cluster.leader(0)
+    assert leader is not None
+    (leaver,) = identities(cluster, 4)
+    for query in (
+        control.RemoveMemberQuery(9, leaver, life, endpoint(4)),
+        control.AddMemberQuery(9, 99, endpoint(9), life=life),
+    ):
+        (answer,) = cluster.ask(leader, control.encode(frames.QUERY, query))
+        assert getattr(control.decode_answer(answer), "code", None) == control.ErrorCode.BAD_QUERY
+    cluster.step(10)
+    assert cluster.roster().version == 2
 
 
 def test_a_late_question_of_the_life_in_which_a_node_left_does_not_take_it_in() -> None:

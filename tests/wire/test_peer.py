@@ -120,6 +120,13 @@ def test_a_snapshot_without_a_configuration_is_refused() -> None:
             decode(encode_message(InstallSnapshot(1, 2, 3, 4, 5, 6, 7, True, b"chunk", wrong)))
 
 
+def test_a_configuration_that_is_far_too_large_is_not_even_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decoded is kept, so that a stranger could fill the memory with it."""
+    monkeypatch.setattr(Configuration, "decode", lambda data: pytest.fail("it was decoded"))
+    with pytest.raises(FrameError, match="a configuration of 65537 bytes came"):
+        decode(encode_message(InstallSnapshot(1, 2, 3, 4, 5, 6, 7, True, b"chunk", bytes(65_537))))
+
+
 def test_an_entry_with_a_broken_configuration_is_refused() -> None:
     broken = Entry(8, 3, EntryKind.CONFIGURATION, CONFIGURATION[:-1])
     with pytest.raises(FrameError, match="configuration"):

@@ -20,7 +20,8 @@ In reading order:
   group takes.
 * :mod:`~zmqlab.engine.peers`: which nodes are members, where they are, whose frames count; the connections to them.
 * :mod:`~zmqlab.engine.lifecycle`: how a node joins, moves, and finds out that it was removed.
-* :mod:`~zmqlab.engine.placing`: which nodes a cluster with shards has, and how the members of its groups follow that.
+* :mod:`~zmqlab.engine.placing`: which nodes a cluster with shards has, and which groups each is to hold.
+* :mod:`~zmqlab.engine.following`: how the members of a group follow that.
 * :mod:`~zmqlab.engine.hosting`: which groups a node holds, opened and closed as the roster has it.
 * :mod:`~zmqlab.engine.departure`: how a node leaves its groups and its cluster, and how it ends.
 * :mod:`~zmqlab.engine.answers`: queries of people and tools, and their answers.

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from zmqlab.endpoints import parse_address
+from zmqlab.engine.following import Following
 from zmqlab.engine.peers import Peers
-from zmqlab.engine.placing import Following
 from zmqlab.errors import FrameError, JournalCorrupt, JournalLost, SettingsError
 from zmqlab.market.types import symbol_code
 from zmqlab.placement import Gone
+from zmqlab.raft import Role
 from zmqlab.replica import Change, Replica
 from zmqlab.replica.sealed_records import NEW_MEMBER
 from zmqlab.replica.snapshotting import HashedState
@@ -49,6 +50,8 @@ from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import TraceQuery
 
 MAX_LEVELS = 1_000
+LIVES_MAX = 1 << 63
+"""A node counts its starts in fewer. What a roster says of a life must be readable for every node."""
 MAX_WISHES = 64
 """Nodes whose newest wish is known: several times as many as a group has."""
 MAX_LOG_BYTES = 524_288
@@ -213,6 +216,8 @@ class Answers:
     def _add(self, query: AddMemberQuery) -> Answer:
         if not 0 < query.node_id < 1 << 64:
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.node_id} is no node id")
+        if not 0 <= query.life < LIVES_MAX:
+            return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.life} is no number of starts")
         try:
             address = _as_endpoint(query.address)
         except SettingsError as error:
@@ -223,7 +228,9 @@ class Answers:
         is_late = self._is_late(query, leaves=False)
         if is_late or self._is_over(query):
             said = "that node has been started again since, or was let go: start it again to have it back"
-            is_told = not is_late and self._following is None  # with shards the roster tells it
+            replication = self._replica.replication
+            is_out = replication.role is Role.LEADER and query.node_id not in replication.configuration.members
+            is_told = not is_late and is_out and self._following is None  # with shards the roster tells it
             return ErrorAnswer(query.nonce, ErrorCode.LET_GO if is_told else ErrorCode.REFUSED, said)
         if query.name:
             self._peers.note_name(query.node_id, query.name)
@@ -238,6 +245,8 @@ class Answers:
 
     def _remove(self, query: RemoveMemberQuery) -> Answer:
         """A node that left, and was started again at once, may still have a question of its last life under way."""
+        if not 0 <= query.life < LIVES_MAX:
+            return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.life} is no number of starts")
         if self._is_late(query, leaves=True):
             said = "that node has been started again since, and has asked to stay"
             return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)

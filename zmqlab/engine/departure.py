@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 from zmqlab.endpoints import is_address
 from zmqlab.engine.effects import Asking
+from zmqlab.engine.following import Following
 from zmqlab.engine.lifecycle import Asker
-from zmqlab.engine.placing import Following, Placing
+from zmqlab.engine.placing import Placing
 from zmqlab.raft import Role
 from zmqlab.replica import Replica
 from zmqlab.replica.replication import Change, Replication
@@ -161,7 +162,7 @@ class Closing:
 class Departing:
     """Asks the leader of group 0 for a roster without this node, at a cluster with shards.
 
-    From there on the groups follow (:class:`~zmqlab.engine.placing.Following`): other nodes take over this node's
+    From there on the groups follow (:class:`~zmqlab.engine.following.Following`): other nodes take over this node's
     replicas, and it closes one after the other. It gives up after ``drain_ms``, as :class:`Closing` does.
     """
 

@@ -24,11 +24,11 @@ from zmqlab.engine.answers import Answers
 from zmqlab.engine.departure import Closing, Leaving, drain_ticks
 from zmqlab.engine.design import Company, Design, Faults
 from zmqlab.engine.effects import Effects
+from zmqlab.engine.following import Following
 from zmqlab.engine.leader_balance import Balance
 from zmqlab.engine.lifecycle import Joining, Standing
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection
-from zmqlab.engine.placing import Following
 from zmqlab.engine.status import REMOVED, Counters, brief_of, status_of, trades_of
 from zmqlab.engine.tracing import Tracing
 from zmqlab.errors import Forbidden, FrameError

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from zmqlab.engine.effects import Vitals
+from zmqlab.engine.following import Following
 from zmqlab.engine.peers import Peers
-from zmqlab.engine.placing import Following
 from zmqlab.histogram import Histogram
 from zmqlab.market.types import Command, symbol_name
 from zmqlab.raft import Role

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from zmqlab import placement
 from zmqlab.client import session
-from zmqlab.engine import engine, group, hosting, leader_balance, placing
+from zmqlab.engine import engine, following, group, hosting, leader_balance
 from zmqlab.sim import disk
 from zmqlab.sim.mutations import Mutation
 from zmqlab.sim.plan import SimSettings
@@ -86,21 +86,21 @@ SHARD_MUTATIONS = (
     ),
     Mutation(
         "a replica closed before its group has let it go",
-        placing.Following.is_out,
+        following.Following.is_out,
         (("return standing.let_go_at >= max(1, in_effect)", "return True"),),
         15,
         SHARDS,
     ),
     Mutation(
         "a member let go before the one in its place votes",
-        placing.Following.tick,
+        following.Following.tick,
         (("elif surplus and self._is_complete():", "elif surplus:"),),
         20,
         SHARDS,
     ),
     Mutation(
         "a member let go for one that has died since it was promoted",
-        placing.Following._is_complete,
+        following.Following._is_complete,
         (("bool(is_lasting) and ", ""), ("self._answers(voters.get(place, 0))", "place in voters")),
         20,
         SHARDS,

@@ -55,6 +55,8 @@ _LENGTH = struct.Struct("<I")
 _ROSTER = struct.Struct("<QQHH")  # sender cluster address_bytes roster_bytes, then address, then roster
 _HELLO = struct.Struct("<QQBHH")  # sender to is_closing address_bytes name_bytes, then address, then name
 
+MAX_CONFIGURATION_BYTES = 65_536
+"""Several times what 15 members and a roster of 64 groups take. What was decoded is kept for the next time."""
 _KINDS = {int(kind): kind for kind in EntryKind}
 
 
@@ -114,6 +116,8 @@ def _expect_configuration(data: bytes) -> None:
     Raft trusts the configurations that it is given. And every node would try to connect to a bad address, now and at
     each start.
     """
+    if len(data) > MAX_CONFIGURATION_BYTES:
+        raise FrameError(f"a configuration of {len(data)} bytes came; at most {MAX_CONFIGURATION_BYTES} are taken")
     try:
         configuration = Configuration.decode(data)
         for _, address in configuration.addresses:

@@ -31,9 +31,9 @@ function phasesOf(film) {
   const known = [];
   let from = 0;
   for (const [key, name, meaning] of PHASES) {
+    if (film[key] === null) continue;
     const isLoose = ["answered_ms", "done_ms"].includes(key) && film[key] > from - ANSWERS_MS;
     const to = isLoose ? Math.max(film[key], from) : film[key];
-    if (film[key] === null) continue;
     const place = PHASES.findIndex((each) => each[0] === key), again = key === "answered_ms" && film.silent_ms > from;
     if (again) known.push({ name: "answers again", meaning: "answers had come, and stopped for a while", from: film.silent_ms, to, place });
     else if (to >= from) known.push({ name, meaning, from, to, place });

@@ -27,7 +27,7 @@ def test_a_chapters_end_stops_all_and_tells_what_died(monkeypatch: pytest.Monkey
     cluster, load = Mock(), Mock()
     cluster.stop.side_effect = lambda: ended.append("cluster")
     load.close.side_effect = lambda: ended.append("load")
-    monkeypatch.setattr(sampler, "_samplers", {cluster: SimpleNamespace(error=error)})
+    monkeypatch.setattr(sampler, "_samplers", {cluster: SimpleNamespace(error=error, failure=None)})
     if error is None:
         finish(cluster, load)
     else:

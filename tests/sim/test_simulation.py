@@ -8,6 +8,8 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,8 @@ from zmqlab.errors import SettingsError
 from zmqlab.sim import SimSettings, run
 from zmqlab.sim.focuses import plan_of
 from zmqlab.sim.node_process import Process
+from zmqlab.sim.operator import Operator
+from zmqlab.sim.placed_operator import PlacedOperator
 from zmqlab.sim.plan import FOCUSES
 from zmqlab.sim.simulation import Simulation
 from zmqlab.wire.fault_queries import LinkFault
@@ -111,3 +115,16 @@ def test_settings_are_checked() -> None:
         SimSettings(clients=0)
     with pytest.raises(SettingsError, match="choose one of figure-8"):
         SimSettings(focus="all")
+
+
+@pytest.mark.parametrize("operator", [Operator, PlacedOperator])
+def test_the_operator_moves_no_node_that_it_has_yet_to_move(operator: type[Operator]) -> None:
+    """One that was restarted where it was, meanwhile, was moved twice, and two nodes were to be at one address."""
+    ready: dict[str, Any] = {"is_closing": False, "settings": SimpleNamespace(join=("tcp://10.0.0.9:5000",))}
+    nodes = [SimpleNamespace(node_id=number, **ready) for number in (1, 2, 3)]
+    world = SimpleNamespace(running=lambda: nodes, plan=SimpleNamespace(nodes_ask=True))
+    rng = random.Random(1)
+    self: Any = SimpleNamespace(_world=world, members=[1, 2, 3], _moving={1, 3}, _rng=rng)
+    assert {operator._pick_movable(self).node_id for _ in range(20)} == {2}  # type: ignore[union-attr]
+    self._moving = set()
+    assert {operator._pick_movable(self).node_id for _ in range(20)} == {1, 2, 3}  # type: ignore[union-attr]

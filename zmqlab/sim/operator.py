@@ -80,6 +80,7 @@ class Operator:
         self._hold_until_us = 0
         self._removal_at_us = -RETRACT_US
         self._places = len(self.members)
+        self._moving: set[int] = set()  # nodes that will be started at another address
         self._is_ending = False
 
     def missing(self) -> str:
@@ -156,6 +157,7 @@ class Operator:
         if process is not None and len(self.members) > 1 and self._is_settled():
             self._places += 1
             process.crash("to be moved")
+            self._moving.add(process.node_id)
             self._world.at(self._gap_us() // 4, self._start_at, process, f"tcp://10.0.0.{self._places}:5000")
 
     def _exchange(self) -> None:
@@ -163,6 +165,7 @@ class Operator:
         one, other = self._pick_movable(), self._pick_movable()
         if one is not None and other is not None and one is not other and self._is_settled():
             addresses = one.address, other.address
+            self._moving |= {one.node_id, other.node_id}
             one.crash("to be moved")
             other.crash("to be moved")
             self._world.at(self._gap_us() // 4, self._start_at, one, addresses[1])
@@ -175,14 +178,16 @@ class Operator:
             if self._world.plan.nodes_ask
             and process.settings.join
             and process.node_id in self.members
+            and process.node_id not in self._moving  # it was restarted where it was, meanwhile
             and not process.is_closing
         ]
         return self._rng.choice(movable) if movable else None
 
     def _start_at(self, process: Process, address: str) -> None:
+        self._moving.discard(process.node_id)
         if process.is_gone:
             return
-        if process.engine is not None:  # it was restarted where it was, meanwhile
+        if process.engine is not None:
             process.crash("to be moved")
         process.move(address)
         self.moved += 1

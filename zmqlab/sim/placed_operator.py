@@ -83,7 +83,8 @@ class PlacedOperator(Operator):
 
     def _pick_movable(self) -> Process | None:
         """Any node may come back elsewhere: founders too."""
-        movable = [each for each in self._world.running() if each.node_id in self.members and not each.is_closing]
+        at_home = [each for each in self._world.running() if each.node_id not in self._moving]
+        movable = [each for each in at_home if each.node_id in self.members and not each.is_closing]
         return self._rng.choice(movable) if movable else None
 
     def _is_settled(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.runs.recorded import judged_run
-from tests.widgets.browser import CHROMIUM, FLAGS
+from tests.widgets.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM
 from zmqlab import Run
 from zmqlab.cli import run as zmqlab
 from zmqlab.errors import SettingsError
@@ -172,7 +172,7 @@ def test_labels_do_not_cover_each_other() -> None:
 
 @pytest.mark.browser
 @pytest.mark.long
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium")
+@NEEDS_CHROMIUM
 def test_nothing_is_cut_and_nothing_covers_another_thing(runs: list[Run], tmp_path: Path) -> None:
     long = Run.keep(judged_run(seconds=600, rate=20_000, kill_at_s=200.5), tmp_path, "ten-minutes")
     pages = [run.report(tmp_path / f"{run.about.what}.html") for run in (*runs, long)]

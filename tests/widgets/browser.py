@@ -29,12 +29,10 @@ FLAGS = [
 START_TIMEOUT_S = 180
 PATIENCE_MS = 60_000
 """For what a page is to show: it only ends a test that fails."""
-MARKS = [
-    pytest.mark.browser,
-    pytest.mark.process,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"),
-]
+NEEDS_CHROMIUM = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium")
+MARKS = [pytest.mark.browser, pytest.mark.process, pytest.mark.timeout(600), NEEDS_CHROMIUM]
+PAGE_MARKS = [pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(300), NEEDS_CHROMIUM]
+"""Of tests of a page without Jupyter and without nodes."""
 
 
 class Visit:

@@ -12,7 +12,7 @@ pytest.importorskip("playwright", reason="playwright drives the browser: pip ins
 
 from playwright.sync_api import Browser, Page
 
-from tests.widgets.browser import CHROMIUM
+from tests.widgets.browser import PAGE_MARKS
 from tests.widgets.fake_cluster import FakeCluster
 from tests.widgets.picture_rig import BEGIN, PAGE, TRAITS
 from zmqlab.lab.cluster import Cluster
@@ -20,12 +20,7 @@ from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatr
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.stage import StageActions
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.long,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"),
-]
+pytestmark = PAGE_MARKS
 
 
 @pytest.fixture

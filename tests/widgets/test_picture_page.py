@@ -13,19 +13,14 @@ pytest.importorskip("playwright", reason="playwright drives the browser: pip ins
 from playwright.sync_api import Browser, Page
 
 from tests.waiting import wait_for
-from tests.widgets.browser import CHROMIUM
+from tests.widgets.browser import PAGE_MARKS
 from tests.widgets.fake_cluster import MS, FakeCluster
 from tests.widgets.picture_rig import Rig
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.wire.fault_queries import LinkFault
 from zmqlab.wire.node_status import GroupBrief
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.long,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"),
-]
+pytestmark = PAGE_MARKS
 
 
 @pytest.fixture

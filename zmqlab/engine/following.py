@@ -1,11 +1,11 @@
 """How the members of one group follow the roster of a cluster with shards (:mod:`~zmqlab.engine.placing`).
 
-Where the roster has a node that is no member, that node opens the group and
-asks to be taken in (:class:`~zmqlab.engine.lifecycle.Joining`): first as a learner, then as a voter. The leader takes
-in no node that the roster does not have there. When all whom the roster wants vote, and that is committed, the leader
-lets the others go, one after the other; if it must go itself, it hands leadership over first. So a group that changes
-its members never has fewer voters than the roster wants for it. Two changes that cross do no harm: members that are
-wanted are there before any other goes.
+Where the roster has a node that is no member, that node opens the group and asks to be taken in
+(:class:`~zmqlab.engine.lifecycle.Joining`): first as a learner, then as a voter. The leader takes in no node that the
+roster does not have there. When all whom the roster wants vote, and that is committed, the leader lets the others go,
+one after the other; if it must go itself, it hands leadership over first. So a group that changes its members never has
+fewer voters than the roster wants for it. Two changes that cross do no harm: members that are wanted are there before
+any other goes.
 
 *A precaution.* What is committed says who votes, and not who still runs. So a leader lets a member go only when each
 voter that the roster wants has gone on answering it for an election time-out. That is no agreement: such a voter may

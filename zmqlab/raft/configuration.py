@@ -152,7 +152,7 @@ def quorum_size(voter_count: int) -> int:
 def quorum_value(values: Iterable[int]) -> int:
     """The largest value that a quorum has reached, given one value for each voter; 0 without voters."""
     ordered = sorted(values)
-    return ordered[(len(ordered) - 1) // 2] if ordered else 0
+    return ordered[len(ordered) - quorum_size(len(ordered))] if ordered else 0
 
 
 class ConfigurationHistory:

@@ -216,9 +216,8 @@ class Members:
             raft.propose_configuration(configuration.with_address(holders[0], ""))
             return Change.UNDER_WAY
         if address and holders:
-            return (
-                Change.ADDRESS_TAKEN if self._is_in_reach(holders[0]) else self._replace(holders[0], node_id, address)
-            )
+            holder = holders[0]
+            return Change.ADDRESS_TAKEN if self._is_in_reach(holder) else self._replace(holder, node_id, address)
         if node_id not in configuration.members:
             return self._take_in(node_id, address)
         if dict(configuration.addresses).get(node_id, "") != address:

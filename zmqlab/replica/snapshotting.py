@@ -131,7 +131,7 @@ class Snapshotting:
         """One turn's share of all that is under way; between two turns. Returns whether there is more to do, also for
         the replication: some send on a snapshot that was made."""
         is_due = self.applied_bytes >= self.settings.log_bytes
-        if not (is_due or self._making or self._hashing or self._let_go):
+        if not (is_due or self._is_under_way()):
             return False
         made = self.total
         if self._is_due():
